@@ -1,0 +1,1 @@
+"""Distillers: adapters of the Distiller port."""

@@ -1,0 +1,1 @@
+"""Embedders: adapters of the Embedder port."""

@@ -1,0 +1,1 @@
+"""Language models: adapters of the LLM port, and parsing of what models answer."""

@@ -1,0 +1,1 @@
+"""Raters: adapters of the Rater port."""
