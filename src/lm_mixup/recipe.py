@@ -1,0 +1,319 @@
+"""A recipe: every setting of a run, with its default, its meaning and where the default comes from.
+
+Recipes are YAML. An unknown key is an error that names the nearest right one. The defaults' sources are given as in
+the method: [P] the paper, [R] its released code, [D] DS2, [O] our own choice.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from lm_mixup.errors import RecipeError
+from lm_mixup.task_types import TEMPLATES
+
+
+class Section(BaseModel):
+    """Settings of one room: frozen, and strict about names."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PoolSettings(Section):
+    """How pools are read."""
+
+    format: Literal["messages", "alpaca", "prompt-completion", "sharegpt"] | None = Field(
+        None, description="Format of the pools' rows: messages, alpaca, prompt-completion or sharegpt; empty: detected."
+    )
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        description="Column names that differ, e.g. {prompt: question, completion: reply, id: uid}.",
+    )
+    rating_column: str | None = Field(
+        None, description="A column that already holds ratings 0-5; such rows are not rated."
+    )
+    detect_language: bool = Field(True, description="Detect each row's language (kept as a column; clusters go by it).")
+    limit: int | None = Field(None, ge=1, description="Read at most this many good rows.")
+    strict: bool = Field(False, description="Stop at the first bad row instead of putting it into quarantine.")
+
+
+class EmbedSettings(Section):
+    """The embedder of the run."""
+
+    model: str = Field(
+        "all-minilm-l6-v2",
+        description="all-minilm-l6-v2 (embedded), a folder with it, hashing (tests only), transformers:NAME_OR_PATH, "
+        "or openai:MODEL@URL.",
+    )
+    max_windows: int = Field(
+        4,
+        ge=1,
+        description="A text longer than the model's window is read through this many windows, spread over it. [O]",
+    )
+    threads: int | None = Field(None, ge=1, description="Threads of the embedder; empty: all cores.")
+
+
+class RateSettings(Section):
+    """Step 1: rate every sample 0-5."""
+
+    rater: Literal["learned", "judge"] = Field(
+        "learned",
+        description="learned (embedded, no key) or judge (an LLM; the paper's way, needs rate.llm or llm.model).",
+    )
+    head: str = Field("gpt-4o-mini", description="Which head of the learned rater: whose ratings it imitates. [O]")
+    llm: str | None = Field(None, description="The judge's model, as in llm.model; empty: llm.model.")
+
+
+class CurateSettings(Section):
+    """Step 2: correct ratings that their neighbours contradict (DS2), and split high from low."""
+
+    method: Literal["ds2", "none"] = Field("ds2", description="ds2, or none to take the ratings as they are.")
+    neighbors: int = Field(10, ge=2, description="k of the vote: the row itself and k - 1 neighbours. [D]")
+    rounds: int = Field(51, ge=1, description="Bootstrap rounds of the detection. [D]")
+    min_confidence: float = Field(
+        0.5, ge=0, le=1, description="A flagged rating is replaced from this confidence on. [D]"
+    )
+    high_rating: float = Field(4.0, ge=0, le=5, description="A sample is high from this class (rounded rating) on. [R]")
+    high_share: float | None = Field(
+        None, gt=0, lt=1, description="Instead of high_rating: the best-rated share of the pool is high, e.g. 0.1. [O]"
+    )
+
+
+class ClusterSettings(Section):
+    """Step 4: group the low samples by embedding within a size band."""
+
+    min_size: int = Field(2, ge=1, description="Smallest cluster. [R]")
+    max_size: int = Field(5, ge=1, description="Largest cluster. [R]")
+    mean_size: float = Field(3.0, ge=1, description="Mean size aimed at. [R]")
+    floor: float | None = Field(
+        0.5,
+        ge=-1,
+        le=1,
+        description="Leave a row out (no-near-neighbour) where its cosine to its best cluster is below this; empty: place "
+        "every row. [O]",
+    )
+    across_sources: bool = Field(False, description="Let clusters mix sources. [R: no]")
+    across_languages: bool = Field(False, description="Let clusters mix languages. [O]")
+
+    @model_validator(mode="after")
+    def _band(self) -> ClusterSettings:
+        if not self.min_size <= self.mean_size <= self.max_size:
+            raise ValueError(
+                f"expected min_size <= mean_size <= max_size, got {self.min_size}, {self.mean_size:g}, {self.max_size}"
+            )
+        return self
+
+
+class DistillSettings(Section):
+    """Step 5: distil every cluster into one sample."""
+
+    distiller: Literal["extractive", "lm"] = Field(
+        "extractive",
+        description="extractive (embedded, invents nothing) or lm (a language model; needs distill.llm or llm.model).",
+    )
+    llm: str | None = Field(None, description="The distilling model, as in llm.model; empty: llm.model.")
+    max_new_tokens: int = Field(2400, ge=16, description="Longest answer of an lm distiller. [R]")
+    max_input_tokens: int = Field(2400, ge=64, description="Longest input of an lm distiller. [R]")
+    repetition_penalty: float = Field(1.05, gt=0, description="Of an lm distiller. [R]")
+    fall_back: bool = Field(
+        True, description="Where the model's answer has not the right form, take the extractive fusion. [O]"
+    )
+    templates: dict[str, str] = Field(
+        default_factory=lambda: dict(TEMPLATES),
+        description="User turns for task types whose form holds no question. [O]",
+    )
+
+    @field_validator("templates")
+    @classmethod
+    def _known(cls, value: dict[str, str]) -> dict[str, str]:
+        merged = {**TEMPLATES, **value}
+        for name, slot in (("tfq", "{statement}"), ("cs", "{category}"), ("para", "{topic}")):
+            if slot not in merged[name]:
+                raise ValueError(f"the template {name!r} must hold {slot}, got {merged[name]!r}")
+        unknown = set(value) - set(TEMPLATES)
+        if unknown:
+            raise ValueError(f"no such template: {', '.join(sorted(unknown))}; there are {', '.join(TEMPLATES)}")
+        return merged
+
+
+class SelectSettings(Section):
+    """Steps 7 and 8: order the candidates, and take the budget."""
+
+    budget: int | str = Field(
+        "3%", description="Size of the train set: rows (617) or a share of the pool (3%). [P: 10 K of 300 K]"
+    )
+    ratio: float = Field(0.5, ge=0, le=1, description="Share of distilled rows; the other side fills a shortfall. [P]")
+    neighbors: int = Field(15, ge=1, description="k of the long-tail score. [R]")
+    order: Literal["class", "rating"] = Field(
+        "class",
+        description="Order by class, then long-tail score, then rating (class, DS2's way), or by rating first. [D]",
+    )
+    duplicate_cosine: float | None = Field(
+        0.98,
+        ge=0,
+        le=1,
+        description="Of candidates nearer than this only the best stays; empty: only equal texts go. [O]",
+    )
+
+    @field_validator("budget")
+    @classmethod
+    def _readable(cls, value: int | str) -> int | str:
+        parse_budget(value, 1)
+        return value
+
+
+class LLMSettings(Section):
+    """Language models over HTTP or on this machine. Keys come from the environment, never from a recipe."""
+
+    model: str | None = Field(
+        None, description="openai:MODEL@URL, openvino:NAME_OR_PATH, transformers:NAME_OR_PATH, ..."
+    )
+    concurrency: int = Field(64, ge=1, description="Requests in flight at most.")
+    timeout_s: float = Field(120.0, gt=0, description="Deadline of one request, in seconds.")
+    max_attempts: int = Field(6, ge=1, description="Attempts at one request before it is a failure.")
+
+
+class Recipe(Section):
+    """All settings of a run."""
+
+    version: Literal[1] = Field(1, description="Version of this format.")
+    seed: int = Field(0, ge=0, description="Seed of everything that draws.")
+    pool: PoolSettings = PoolSettings()
+    embed: EmbedSettings = EmbedSettings()
+    rate: RateSettings = RateSettings()
+    curate: CurateSettings = CurateSettings()
+    cluster: ClusterSettings = ClusterSettings()
+    distill: DistillSettings = DistillSettings()
+    select: SelectSettings = SelectSettings()
+    llm: LLMSettings = LLMSettings()
+
+
+def parse_budget(value: int | str, rows: int) -> int:
+    """A budget in rows: ``617``, ``"617"``, ``"3%"`` or ``"0.03"`` (a share, 0 < share < 1) of ``rows``; at least 1.
+
+    Raises RecipeError (a ValueError inside pydantic) if it is none of these.
+    """
+    text = str(value).strip()
+    try:
+        if text.endswith("%"):
+            share = float(text[:-1]) / 100
+        elif text.isdecimal():
+            share = 0.0
+            if int(text) > 0:
+                return int(text)
+        else:
+            share = float(text)
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 1:
+        raise ValueError(f"a budget is a number of rows (617) or a share of the pool (3% or 0.03), got {value!r}")
+    return max(1, round(share * rows))
+
+
+def load(path: Path | None = None, settings: Iterable[str] = (), overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """A recipe from a YAML file (None: the defaults), then ``settings`` (``"cluster.max_size=8"``), then ``overrides``.
+
+    ``overrides`` maps dotted names to values; None values are ignored. Raises RecipeError with the file, the key, what
+    was expected, what was found, and the nearest right name.
+    """
+    values: dict[str, Any] = {}
+    where = "the settings"
+    if path is not None:
+        where = str(path)
+        try:
+            loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise RecipeError(f"{path}: no such recipe; lm-mixup init {path} writes one") from None
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise RecipeError(f"{path}: no valid YAML: {error}") from error
+        if loaded is not None and not isinstance(loaded, dict):
+            raise RecipeError(f"{path}: expected settings by name, got {type(loaded).__name__}; see lm-mixup init")
+        values = loaded or {}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals:
+            raise RecipeError(f"--set {setting}: expected SECTION.KEY=VALUE, e.g. --set cluster.max_size=8")
+        try:
+            _put(values, name.strip(), yaml.safe_load(text))
+        except yaml.YAMLError as error:
+            raise RecipeError(f"--set {setting}: the value is no valid YAML: {error}") from error
+    for name, value in (overrides or {}).items():
+        if value is not None:
+            _put(values, name, value)
+    _check_names(values, where)
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors():
+            name = ".".join(str(part) for part in problem["loc"])
+            lines.append(
+                f"  {name or 'recipe'}: {problem['msg'].removeprefix('Value error, ')} (got {problem['input']!r})"
+            )
+        raise RecipeError(f"{where}: not a valid recipe:\n" + "\n".join(lines)) from None
+
+
+def dump(recipe: Recipe) -> str:
+    """The recipe as YAML, every setting spelled out."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def commented(recipe: Recipe | None = None) -> str:
+    """The recipe as YAML with what each setting means above it: what ``lm-mixup init`` writes."""
+    recipe = recipe or Recipe()
+    lines = ["# A recipe of lm-mixup. Defaults come from [P] the paper, [R] its code, [D] DS2, [O] this project.", ""]
+    for name, info in Recipe.model_fields.items():
+        value = getattr(recipe, name)
+        if isinstance(value, Section):
+            lines += ["", f"# {(type(value).__doc__ or '').strip()}", f"{name}:"]
+            for key, field in type(value).model_fields.items():
+                lines += [f"  # {field.description}", *_entry(key, value.model_dump(mode="json")[key], "  ")]
+        else:
+            lines += [f"# {info.description}", *_entry(name, value, "")]
+    return "\n".join(lines) + "\n"
+
+
+def _entry(key: str, value: object, indent: str) -> list[str]:
+    text = yaml.safe_dump({key: value}, sort_keys=False, allow_unicode=True, width=1000)
+    return [indent + line for line in text.rstrip("\n").split("\n")]
+
+
+def _put(values: dict[str, Any], name: str, value: object) -> None:
+    *sections, key = name.split(".")
+    for section in sections:
+        inner = values.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise RecipeError(f"{name}: {section!r} is no section")
+        values = inner
+    values[key] = value
+
+
+def _check_names(values: Mapping[str, Any], where: str) -> None:
+    for name, value in values.items():
+        if name not in Recipe.model_fields:
+            raise RecipeError(f"{where}: {name!r} is no setting{_nearest(str(name))}")
+        section = Recipe.model_fields[name].annotation
+        if not (isinstance(section, type) and issubclass(section, Section)):
+            continue
+        if not isinstance(value, dict):
+            raise RecipeError(f"{where}: {name!r} is a section: expected settings by name, got {value!r}")
+        for key in value:
+            if key not in section.model_fields:
+                raise RecipeError(f"{where}: '{name}.{key}' is no setting{_nearest(f'{name}.{key}')}")
+
+
+def _nearest(name: str) -> str:
+    known = []
+    for section, info in Recipe.model_fields.items():
+        known.append(section)
+        if isinstance(info.annotation, type) and issubclass(info.annotation, Section):
+            known += [f"{section}.{key}" for key in info.annotation.model_fields]
+    match = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if not match:  # the right key in the wrong section, or without one
+        match = [k for k in known if k.rpartition(".")[2] == name.rpartition(".")[2]][:1]
+    return f"; did you mean {match[0]!r}?" if match else "; lm-mixup init lists all settings"
