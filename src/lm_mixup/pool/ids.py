@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 from array import array
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from lm_mixup.pool.messages import kind
 from lm_mixup.pool.rows import RowProblem
 
 HASH_ID_DIGITS = 20
@@ -62,6 +64,17 @@ class Ids:
                     self._repeats[base] = number + 1
                 return Assigned(candidate, repeated=number > 1)
             number += 1
+
+
+def id_text(value: Any, column: str) -> str | None:
+    """A given id as text: a number's decimal digits, None for null and empty text. Raises :class:`RowProblem`."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # pandas writes whole numbers with gaps between them as 7.0
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise RowProblem("bad-id", f"{column} is {kind(value)}")
+    return value if isinstance(value, str) else repr(value)
 
 
 class DuplicateRow(RowProblem):

@@ -101,6 +101,14 @@ class LayoutFinder:
                 return full
         raise RowProblem(layout.reason, layout.detail)  # a new one: a raised exception grows with its traceback
 
+    def knows(self, row: Mapping[str, Any]) -> bool:
+        """Whether the row's fields tell its format."""
+        try:
+            self.find(row)
+        except RowProblem:
+            return False
+        return True
+
     def _remembered(self, keys: tuple[str, ...]) -> Layout | RowProblem:
         known = self._found.get(keys)
         if known is None:
@@ -124,7 +132,7 @@ class LayoutFinder:
         if any(n in keys for n in prompt_completion.PROMPTS) and any(n in keys for n in prompt_completion.COMPLETIONS):
             columns = self._columns_of("prompt-completion", keys)
             return Layout("prompt-completion", self._with_system(columns, keys))
-        raise RowProblem("unknown-layout", f"fields: {_listed(keys)}")
+        raise RowProblem("unknown-layout", f"fields: {_listed(keys)}; known formats: {', '.join(FORMATS)}")
 
     def _columns_of(self, name: str, keys: Collection[str]) -> dict[str, str]:
         if name in ("messages", "sharegpt"):

@@ -123,6 +123,11 @@ def _message(turn: Mapping[str, Any], where: str) -> Message:
     if known is None:
         raise RowProblem("unknown-role", f"{where}.role is {role!r}, known: {', '.join(ROLES)}")
     extra = {k: v for k, v in turn.items() if k not in ("role", "content") and v is not None}
+    if isinstance(extra.get("tool_calls"), str):  # as our own Parquet export writes them
+        try:
+            extra["tool_calls"] = json.loads(extra["tool_calls"])
+        except (ValueError, RecursionError):
+            raise RowProblem("wrong-type", f"{where}.tool_calls is text that is no JSON") from None
     if "content" not in turn and not (extra.get("tool_calls") or extra.get("function_call")):
         raise RowProblem("missing-field", f"{where}.content is missing")
     content = text_of(turn.get("content"), f"{where}.content")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,9 +14,10 @@ import orjson
 from lm_mixup import task_types
 from lm_mixup.errors import PoolError
 from lm_mixup.pool import language
-from lm_mixup.pool.containers import container_of, read_rows
-from lm_mixup.pool.ids import DuplicateRow, Ids
+from lm_mixup.pool.containers import read_rows
+from lm_mixup.pool.ids import DuplicateRow, Ids, id_text
 from lm_mixup.pool.layout import KNOWN, LayoutFinder
+from lm_mixup.pool.listing import PoolFile, expand
 from lm_mixup.pool.messages import kind
 from lm_mixup.pool.rows import BadRow, FileReport, PoolReport, PoolRow, RawRow, RowProblem
 from lm_mixup.records import RATING_MAX, RATING_MIN, UNKNOWN_LANGUAGE, Sample, TaskType
@@ -25,10 +25,10 @@ from lm_mixup.records import RATING_MAX, RATING_MIN, UNKNOWN_LANGUAGE, Sample, T
 PROBED_ROWS = 100
 """A file whose first hundred objects all are of no known layout is refused as a whole."""
 
+SHOWN_FIELDS = 20
+
 _TASK_TYPES = {name: kind for kind in TaskType for name in (str(kind), f"{kind}_mixup")}
 _COMMON_COLUMNS = {"id": "id", "source": "source", "task_type": "task_type"}
-_LAYOUT_REASONS = frozenset({"unknown-layout", "ambiguous-layout", "missing-field"})
-_SHARD = re.compile(r"-\d{3,}-of-\d{3,}$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,15 +88,13 @@ class _Reader:
 
     def read(self, paths: Sequence[str | Path]) -> Iterator[PoolRow | BadRow]:
         left = self._options.limit
-        for path in (Path(p) for p in paths):
-            container = container_of(path)
-            if container is None or not path.is_file():
-                raise PoolError(f"{path}: not a file that can be read as a pool")
+        # every name is looked at before the first row is read: a typing error in the last must not cost an hour
+        for file in [file for path in paths for file in expand(path, self._report.notes)]:
             if left is not None and left <= 0:
                 return
-            counts = FileReport(str(path), container, path.stat().st_size)
+            counts = FileReport(file.name, file.container, file.path.stat().st_size)
             self._report.files.append(counts)
-            for row in self._read_file(path, container, counts):
+            for row in self._read_file(file, counts):
                 yield row
                 if isinstance(row, PoolRow) and left is not None:
                     left -= 1
@@ -107,39 +105,23 @@ class _Reader:
             names = ", ".join(repr(name) for name in sorted(self._never_seen))
             raise PoolError(f"--columns names {names}, which no row of {', '.join(map(str, paths))} has")
 
-    def _read_file(self, path: Path, container: str, counts: FileReport) -> Iterator[PoolRow | BadRow]:
-        """Rows in order. While no row of a known layout was seen, bad rows are held back: the file may be refused."""
+    def _read_file(self, file: PoolFile, counts: FileReport) -> Iterator[PoolRow | BadRow]:
+        """Rows in order. Raises :class:`PoolError` where the first objects all are of no known layout."""
         pool = len(self._report.files) - 1
-        source = _stem(path)
-        held: list[BadRow] = []
         unknown: set[str] = set()
-        objects, known = 0, False
-        for raw in read_rows(path, container, counts):
-            row = self._row(raw, counts, pool, source)
-            if known:
-                yield row
-                continue
-            if isinstance(row, BadRow):
-                held.append(row)
-                objects += raw.value is not None
-                if row.reason in _LAYOUT_REASONS and raw.value is not None:
+        objects, known, last = 0, False, None
+        for raw in read_rows(file.path, file.container, counts):
+            row = self._row(raw, counts, pool, file.source)
+            if not known and raw.value is not None:
+                known = isinstance(row, PoolRow) or self._finder.knows(raw.value)
+                if not known and isinstance(row, BadRow):
+                    objects, last = objects + 1, row
                     unknown.update(raw.value)
-                elif raw.value is not None:
-                    known = True
-                if not known and objects < PROBED_ROWS:
-                    continue
-                if not known:
-                    raise self._unknown_layout(counts.pool, objects, unknown, held[-1])
-            known = True
-            yield from held
-            held.clear()
-            if isinstance(row, PoolRow):
-                yield row
-        if objects and not known:
-            raise self._unknown_layout(
-                counts.pool, objects, unknown, next(r for r in held if r.reason in _LAYOUT_REASONS)
-            )
-        yield from held
+                    if objects >= PROBED_ROWS:
+                        break
+            yield row
+        if last is not None and not known:
+            raise self._unknown_layout(counts.pool, objects, unknown, last)
 
     def _row(self, raw: RawRow, counts: FileReport, pool: int, source: str) -> PoolRow | BadRow:
         try:
@@ -226,26 +208,15 @@ class _Reader:
         value = self._side_value("id", row)
         if isinstance(value, float) and raw is not None and abs(value) >= 2.0**63:
             value = json.loads(raw)[self._side["id"]]  # orjson made a float of a longer whole number
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)  # pandas writes whole numbers with gaps as 7.0
-        if value is None or (isinstance(value, str) and not value.strip()):
-            return None
-        if isinstance(value, bool) or not isinstance(value, str | int | float):
-            raise RowProblem("bad-id", f"{self._side['id']} is {kind(value)}")
-        used.add(self._side["id"])
-        return value if isinstance(value, str) else repr(value)
+        text = id_text(value, self._side.get("id", "id"))
+        if text is not None:
+            used.add(self._side["id"])
+        return text
 
     def _unknown_layout(self, pool: str, objects: int, keys: set[str], bad: BadRow) -> PoolError:
-        shown = ", ".join(repr(key) for key in sorted(keys)[:20])
+        shown = ", ".join(repr(key) for key in sorted(keys)[:SHOWN_FIELDS])
         return PoolError(
-            f"{pool}: none of the first {objects} rows can be read as a conversation (line {bad.line}: {bad.reason}: "
+            f"{pool}: none of the first {objects} rows can be read as a conversation (line {bad.line}: {bad.reason}, "
             f"{bad.detail}). Known formats: {KNOWN}. Fields seen: {shown}. "
             "Name the columns, for example: --columns prompt=question,completion=reply"
         )
-
-
-def _stem(path: Path) -> str:
-    name = path.name
-    while container_of(Path(name)) is not None or Path(name).suffix.lower() in (".gz", ".zst"):
-        name = Path(name).stem
-    return _SHARD.sub("", name)
