@@ -241,7 +241,7 @@ def _mcq_of(prompt: str, completion: str) -> MCQ | None:
         return None
     start, options = found
     question = "\n".join(lines[:start]).strip().removeprefix("Q:").strip()
-    said = _ANSWER.match(completion)
+    said = _ANSWER.match(completion.partition("\n")[0])
     rest = completion[said.start(1) :] if said else completion
     choice = _choice(rest, options)
     return MCQ(question, options, *choice) if question and choice else None
