@@ -6,7 +6,7 @@
       recipe.yaml  train.jsonl  lineage.jsonl  quarantine.jsonl  README.md
       pool/        records.arrow                 + manifest.json
       STAGE/       records.parquet               + manifest.json     (rate curate cluster distill rerate select)
-      graph/       the k-NN graph
+      embed/       vectors.npy                   + manifest.json
       store/       what was worked out, by content: vectors-KEY/ ratings-KEY/ distillates-KEY/
       ledger.sqlite  every LLM request and its answer
 
@@ -17,8 +17,8 @@ content depends on; where it matches, the step is skipped.
 from __future__ import annotations
 
 import fcntl
-import os
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -27,13 +27,17 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lm_mixup import __version__
 from lm_mixup.errors import InvariantError, RunError
 from lm_mixup.files import file_digest, replacing, write_bytes
+from lm_mixup.recipe import Recipe, dump
 from lm_mixup.records import digest
 from lm_mixup.store import Store
 
 STAGES = ("rate", "curate", "cluster", "distill", "rerate", "select")
 """The stages in the order of the walk."""
+
+_RECORDS = {"pool": "records.arrow", "embed": "vectors.npy"}
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,8 @@ class Run:
     def __init__(self, folder: Path, *, read_only: bool = False) -> None:
         self.folder = folder
         self._lock: IO[bytes] | None = None
+        self.resources = ExitStack()
+        """What is closed with the run: the ledger, connections."""
         if read_only:
             if not (folder / "recipe.yaml").is_file():
                 raise RunError(
@@ -107,7 +113,8 @@ class Run:
             ) from error
 
     def close(self) -> None:
-        """Let other processes write to the run."""
+        """Close what the run opened, and let other processes write to it."""
+        self.resources.close()
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -124,7 +131,7 @@ class Run:
 
     def records(self, name: str) -> Path:
         """The records of a step."""
-        return self.folder / name / ("records.arrow" if name == "pool" else "records.parquet")
+        return self.folder / name / _RECORDS.get(name, "records.parquet")
 
     def store(self, kind: str, key: str, schema: pa.Schema) -> Store:
         """The store of results of one kind, made by the collaborator with this key."""
@@ -158,10 +165,9 @@ class Run:
     def finish(self, manifest: Manifest) -> Manifest:
         """Write a step's manifest, its last file; fills in the hash of the records."""
         value = asdict(manifest) | {"output": file_digest(self.records(manifest.step))}
-        write_bytes(
-            self.step(manifest.step) / "manifest.json",
-            _pretty({"in" if k == "in_" else k: v for k, v in value.items()}),
-        )
+        named = {"in" if name == "in_" else name: entry for name, entry in value.items()}
+        content = orjson.dumps(named, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS) + b"\n"
+        write_bytes(self.step(manifest.step) / "manifest.json", content)
         return Manifest(**value)
 
     def write_records(self, name: str, table: pa.Table) -> None:
@@ -184,5 +190,28 @@ def step_key(**parts: object) -> str:
     return digest(parts)
 
 
-def _pretty(value: object) -> bytes:
-    return orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS) + os.linesep.encode()
+def summary(run: Run) -> dict[str, Any]:
+    """What ``lm-mixup run --json`` prints last: rows in and out, and every finished stage's counts."""
+    stages = {name: manifest for name in STAGES if (manifest := run.manifest(name))}
+    pool = run.manifest("pool")
+    embed = run.manifest("embed")
+    train = run.folder / "train.jsonl"
+    select = stages.get("select")
+    notes = [note for manifest in [pool, *stages.values()] if manifest for note in manifest.notes]
+    return {
+        "run": str(run.folder),
+        "train": str(train) if train.is_file() else None,
+        "rows": {
+            "in": pool.in_ if pool else 0,
+            "train": select.kept if select and train.is_file() else 0,
+            "quarantined": sum(pool.dropped.values()) if pool else 0,
+        },
+        "stages": {name: manifest.counts() for name, manifest in stages.items()},
+        "seconds": {name: round(m.seconds, 3) for name, m in (("pool", pool), ("embed", embed)) if m},
+        "notes": notes,
+    }
+
+
+def write_recipe(folder: Path, recipe: Recipe) -> None:
+    """Write the resolved recipe, the first thing in a run folder."""
+    write_bytes(folder / "recipe.yaml", f"# lm-mixup {__version__}\n{dump(recipe)}".encode())

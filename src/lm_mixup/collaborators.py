@@ -1,0 +1,170 @@
+"""From a recipe to the objects that do the work. What the user passes in takes the recipe's place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from lm_mixup.embed.cached import CachedEmbedder, vector_schema
+from lm_mixup.errors import RecipeError
+from lm_mixup.pipeline import Collaborators
+from lm_mixup.ports import LLM, Distiller, Embedder, Rater
+from lm_mixup.recipe import Recipe
+from lm_mixup.run import Run
+
+if TYPE_CHECKING:
+    from lm_mixup.ledger import Ledger
+
+EMBEDDED_MODEL = "all-minilm-l6-v2"
+KEY_VARIABLES = ("LM_MIXUP_API_KEY", "OPENAI_API_KEY")
+"""Environment variables that may hold an endpoint's key, the first that is set counts."""
+
+
+@dataclass(frozen=True)
+class Edge:
+    """What enters at the edge: the environment, where models are kept, and who watches a download.
+
+    ``download`` is called with a model's name, the bytes done and the bytes in all.
+    """
+
+    environment: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    cache_dir: Path = field(default_factory=lambda: Path.home() / ".cache" / "lm-mixup")
+    download: Callable[[str, int, int], None] | None = None
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str], download: Callable[[str, int, int], None] | None = None) -> Edge:
+        """The edge of a process with this environment; ``LM_MIXUP_CACHE`` moves the folder of models."""
+        cache = environment.get("LM_MIXUP_CACHE")
+        return cls(environment, Path(cache) if cache else Path.home() / ".cache" / "lm-mixup", download)
+
+    @property
+    def hub(self) -> str:
+        """Address of the Hugging Face hub, or of a mirror that ``HF_ENDPOINT`` names."""
+        from lm_mixup.models import DEFAULT_HUB
+
+        return self.environment.get("HF_ENDPOINT") or DEFAULT_HUB
+
+    def api_key(self) -> str | None:
+        """The key for endpoints, if one is set."""
+        return next((self.environment[name] for name in KEY_VARIABLES if self.environment.get(name)), None)
+
+
+def assemble(
+    recipe: Recipe,
+    run: Run,
+    edge: Edge,
+    *,
+    embedder: Embedder | None = None,
+    rater: Rater | None = None,
+    distiller: Distiller | None = None,
+    llm: LLM | None = None,
+) -> Collaborators:
+    """The collaborators that the recipe names, except for those that are given.
+
+    Raises RecipeError where the recipe asks for a language model and names none, ModelError where a model cannot be
+    had, and MissingExtraError where a package is missing.
+    """
+    inner = embedder or make_embedder(recipe, edge)
+    remembering = CachedEmbedder(inner, run.store("vectors", inner.key, vector_schema(inner.dim)))
+    models = _Models(recipe, run, edge, llm)
+    return Collaborators(
+        embedder=remembering,
+        rater=rater or _rater(recipe, remembering, models),
+        distiller=distiller or _distiller(recipe, models),
+    )
+
+
+def make_embedder(recipe: Recipe, edge: Edge) -> Embedder:
+    """The embedder that ``embed.model`` names."""
+    settings = recipe.embed
+    kind, _, rest = settings.model.partition(":")
+    if settings.model == "hashing":
+        from lm_mixup.embed.hashing import HashingEmbedder
+
+        return HashingEmbedder()
+    if kind == "transformers" and rest:
+        from lm_mixup.embed.transformers import TransformersEmbedder
+
+        return TransformersEmbedder(rest)
+    if kind == "openai" and rest:
+        from lm_mixup.embed.endpoint import EndpointEmbedder
+
+        name, at, url = rest.rpartition("@")
+        if not at:
+            raise RecipeError(f"embed.model: expected openai:MODEL@URL, got {settings.model!r}")
+        return EndpointEmbedder(name, url, api_key=edge.api_key())
+    from lm_mixup.embed.minilm import MiniLMEmbedder
+    from lm_mixup.models import resolve
+
+    folder = resolve(settings.model, cache_dir=edge.cache_dir, progress=edge.download, hub=edge.hub)
+    return MiniLMEmbedder(folder, threads=settings.threads, max_windows=settings.max_windows)
+
+
+class _Models:
+    """The language models of a run, each connected once, all on one ledger."""
+
+    def __init__(self, recipe: Recipe, run: Run, edge: Edge, given: LLM | None) -> None:
+        self._recipe = recipe
+        self._run = run
+        self._edge = edge
+        self._given = given
+        self._connected: dict[str, LLM] = {}
+        self._ledger: Ledger | None = None
+
+    def get(self, wanted: str | None, setting: str) -> LLM:
+        if self._given is not None:
+            return self._given
+        spec = wanted or self._recipe.llm.model
+        if spec is None:
+            raise RecipeError(
+                f"{setting} needs a language model, and none is named: give --llm openai:MODEL@URL, or set llm.model"
+            )
+        if spec not in self._connected:
+            from lm_mixup.ledger import Ledger
+            from lm_mixup.llm.connect import connect
+
+            if self._ledger is None:
+                self._ledger = self._run.resources.enter_context(Ledger(self._run.folder / "ledger.sqlite"))
+            settings = self._recipe.llm
+            self._connected[spec] = connect(
+                spec,
+                api_key=self._edge.api_key(),
+                ledger=self._ledger,
+                cache_dir=self._edge.cache_dir,
+                concurrency=settings.concurrency,
+                timeout_s=settings.timeout_s,
+                max_attempts=settings.max_attempts,
+            )
+        return self._connected[spec]
+
+
+def _rater(recipe: Recipe, embedder: CachedEmbedder, models: _Models) -> Rater:
+    if recipe.rate.rater == "judge":
+        from lm_mixup.raters.judge import LLMJudge
+
+        return LLMJudge(models.get(recipe.rate.llm, "rate.rater: judge"))
+    from lm_mixup.raters.learned import LearnedRater
+
+    return LearnedRater(embedder=embedder, head=recipe.rate.head)
+
+
+def _distiller(recipe: Recipe, models: _Models) -> Distiller:
+    from lm_mixup.distillers.extractive import ExtractiveDistiller
+
+    settings = recipe.distill
+    extractive = ExtractiveDistiller(templates=settings.templates)
+    if settings.distiller == "extractive":
+        return extractive
+    from lm_mixup.distillers.lm import LMDistiller
+
+    return LMDistiller(
+        models.get(settings.llm, "distill.distiller: lm"),
+        templates=settings.templates,
+        max_input_tokens=settings.max_input_tokens,
+        max_new_tokens=settings.max_new_tokens,
+        repetition_penalty=settings.repetition_penalty,
+        fallback=extractive if settings.fall_back else None,
+    )

@@ -1,0 +1,107 @@
+"""Single stages from file to file: the same stages and stores as in a run, on rows that say what they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+import pyarrow as pa
+
+from lm_mixup.pipeline import Walk, cluster_ids
+from lm_mixup.recipe import parse_budget
+from lm_mixup.records import Cluster
+from lm_mixup.stages.distill import as_cluster
+from lm_mixup.stages.select import Candidates
+
+_BATCH_CLUSTERS = 1024
+
+
+def cluster_all(walk: Walk) -> tuple[list[int], list[str]]:
+    """A cluster number for every row of the pool (−1: none), and the reason where there is none ("" otherwise)."""
+    everything = np.arange(len(walk.pool), dtype=np.int64)
+    result = walk.cluster_stage().run(walk.vectors, walk.groups(everything))
+    return result.labels.tolist(), list(result.reasons)
+
+
+def distill_labelled(walk: Walk, labels: Sequence[object]) -> Iterator[dict[str, Any]]:
+    """One object a cluster, in the order of the clusters' first rows: the distillate, or why there is none.
+
+    ``labels`` are the clusters of the pool's rows (None: in none), any JSON values. A row whose rating fails takes no
+    part.
+    """
+    ratings = _ratings(walk)
+    members: dict[str, list[int]] = {}
+    named: dict[str, object] = {}
+    for row, label in enumerate(labels):
+        if label is not None and not np.isnan(ratings[row]):
+            text = orjson.dumps(label).decode()
+            members.setdefault(text, []).append(row)
+            named[text] = label
+    numbers = {text: number for number, text in enumerate(members)}
+    of_row = np.full(len(labels), -1, np.int64)
+    for text, rows in members.items():
+        of_row[rows] = numbers[text]
+    names = cluster_ids(of_row, walk.pool.column("id").to_pylist())
+    texts = list(members)
+
+    def batches() -> Iterator[list[Cluster]]:
+        for start in range(0, len(texts), _BATCH_CLUSTERS):
+            batch = texts[start : start + _BATCH_CLUSTERS]
+            rows = [row for text in batch for row in members[text]]
+            samples = dict(zip(rows, walk.pool.rows(rows), strict=True))
+            yield [
+                as_cluster(str(names[members[t][0]]), [samples[r] for r in members[t]], ratings[members[t]])
+                for t in batch
+            ]
+
+    label_of = iter(texts)
+    for batch in walk.distill_stage().run(batches(), lambda n: walk.watcher.advance("distill", n)):
+        for made in batch.to_pylist():
+            yield _as_row(made, named[next(label_of)])
+
+
+def select_rated(walk: Walk, origins: Sequence[str]) -> dict[int, dict[str, Any]]:
+    """The records of the select stage by row of the pool; rows without a rating are no candidates."""
+    ratings = _ratings(walk)
+    rows = np.flatnonzero(~np.isnan(ratings))
+    taken = pa.array(rows)
+    candidates = Candidates(
+        ids=walk.pool.column("id").take(taken).to_pylist(),
+        origins=[origins[row] for row in rows.tolist()],
+        texts=walk.pool.column("digest").take(taken).to_pylist(),
+        ratings=ratings[rows],
+        vectors=np.asarray(walk.vectors[rows], dtype=np.float32),
+    )
+    budget = parse_budget(walk.recipe.select.budget, len(ratings)) if len(ratings) else 0
+    records = walk.select_stage().run(candidates, budget).table.to_pylist()
+    return dict(zip(rows.tolist(), records, strict=True))
+
+
+def _ratings(walk: Walk) -> npt.NDArray[np.float64]:
+    """(rows,) the ratings that the rows carry; rows without one are rated now; NaN where that fails."""
+    carried = walk.pool.column("rating")
+    if carried.null_count:
+        walk.embed()
+        walk.rate()
+        carried = walk.run.read_records("rate", ["rating"]).column("rating")
+    ratings: npt.NDArray[np.float64] = carried.to_numpy(zero_copy_only=False)
+    return ratings
+
+
+def _as_row(made: dict[str, Any], label: object) -> dict[str, Any]:
+    if made["answer"] is None:
+        failure = {"distill_failure": made["reason"], "detail": made["detail"]}
+        return {"id": made["id"], "cluster": label, "messages": None, "source_ids": made["source_ids"], **failure}
+    return {
+        "id": made["id"],
+        "cluster": label,
+        "origin": "distilled",
+        "messages": orjson.loads(made["messages"]),
+        **{
+            name: made[name]
+            for name in ("task_type", "language", "source", "source_ids", "used_ids", "answer", "think")
+        },
+    }

@@ -1,0 +1,489 @@
+"""The order of the stages, and the one place that puts collaborators into them.
+
+::
+
+    pool → embed → rate → curate → cluster → distill → rerate → select → train set
+
+Each step has a key: the hash of its settings, its collaborators' keys and the outputs that it reads. A step whose
+manifest has the same key is skipped.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from lm_mixup import __version__, train_set
+from lm_mixup.embed.cached import CachedEmbedder
+from lm_mixup.errors import RunError
+from lm_mixup.files import replacing, write_bytes
+from lm_mixup.ingest import as_numbers, settled_languages
+from lm_mixup.pool.table import PoolTable
+from lm_mixup.ports import Distiller, Rater
+from lm_mixup.recipe import Recipe, dump, parse_budget
+from lm_mixup.records import Cluster, Sample, digest, rating_class
+from lm_mixup.run import Manifest, Run, step_key, summary
+from lm_mixup.stages import distill as distill_stage
+from lm_mixup.stages import rate as rate_stage
+from lm_mixup.stages.cluster import ClusterStage
+from lm_mixup.stages.curate import CurateStage
+from lm_mixup.stages.distill import DistillStage
+from lm_mixup.stages.rate import RateStage
+from lm_mixup.stages.select import DISTILLED, ORIGINAL, Candidates, SelectStage
+
+UNITS = {
+    "rate": "samples",
+    "curate": "samples",
+    "cluster": "samples",
+    "distill": "clusters",
+    "rerate": "distillates",
+    "select": "candidates",
+}
+_BATCH_CLUSTERS = 1024
+
+
+class Watcher(Protocol):
+    """Who wants to know how far the walk is: the command line, or nobody."""
+
+    def start(self, step: str, total: int | None, unit: str) -> None:
+        """A step begins; ``total`` records are to be done (None: not known)."""
+
+    def advance(self, step: str, count: int) -> None:
+        """``count`` more records are done."""
+
+    def finish(self, step: str, manifest: Manifest, *, cached: bool) -> None:
+        """A step is finished, or was found finished (``cached``)."""
+
+
+class Silent:
+    """A watcher that says nothing."""
+
+    def start(self, step: str, total: int | None, unit: str) -> None:
+        """Say nothing."""
+
+    def advance(self, step: str, count: int) -> None:
+        """Say nothing."""
+
+    def finish(self, step: str, manifest: Manifest, *, cached: bool) -> None:
+        """Say nothing."""
+
+
+@dataclass(frozen=True)
+class Collaborators:
+    """Who does the work: the embedder (remembering), the rater and the distiller of a run."""
+
+    embedder: CachedEmbedder
+    rater: Rater
+    distiller: Distiller
+
+
+@dataclass
+class _Work:
+    """What a step gives back: its counts, and what it has to say."""
+
+    in_: int
+    kept: int
+    dropped: dict[str, int] = field(default_factory=dict)
+    failed: int = 0
+    notes: tuple[str, ...] = ()
+    figures: dict[str, Any] = field(default_factory=dict)
+
+
+class Walk:
+    """The walk of one run. Call the steps in order, or :meth:`all`; finished steps are skipped."""
+
+    def __init__(self, run: Run, recipe: Recipe, hands: Collaborators, watcher: Watcher | None = None) -> None:
+        self.run = run
+        self.recipe = recipe
+        self.hands = hands
+        self.watcher = watcher or Silent()
+        self._table: PoolTable | None = None
+
+    # --- the steps -------------------------------------------------------------------------------------------
+
+    def all(self) -> dict[str, Any]:
+        """Every step after the pool was read, then the train set; returns the summary."""
+        for step in (self.embed, self.rate, self.curate, self.cluster, self.distill, self.rerate, self.select):
+            step()
+        return self.finish()
+
+    def embed(self) -> Manifest:
+        """Embed every sample's text into ``embed/vectors.npy``, (rows, dim) float16, in pool order."""
+        key = step_key(pool=self._output("pool"), embedder=self.hands.embedder.key)
+        return self._step("embed", key, "samples", len(self.pool), self._embed)
+
+    def rate(self) -> Manifest:
+        """Rate every sample that did not come with a rating."""
+        key = step_key(pool=self._output("pool"), rater=self.hands.rater.key)
+        return self._step("rate", key, UNITS["rate"], len(self.pool), self._rate)
+
+    def curate(self) -> Manifest:
+        """Correct the ratings and split high from low."""
+        settings = self.recipe.curate.model_dump()
+        key = step_key(rate=self._output("rate"), embed=self._output("embed"), settings=settings, seed=self.recipe.seed)
+        return self._step("curate", key, UNITS["curate"], None, self._curate)
+
+    def cluster(self) -> Manifest:
+        """Group the low samples."""
+        settings = self.recipe.cluster.model_dump()
+        key = step_key(curate=self._output("curate"), settings=settings, seed=self.recipe.seed)
+        return self._step("cluster", key, UNITS["cluster"], None, self._cluster)
+
+    def distill(self) -> Manifest:
+        """Turn every cluster into one sample."""
+        key = step_key(cluster=self._output("cluster"), distiller=self.hands.distiller.key)
+        total = pc.count_distinct(self.run.read_records("cluster", ["cluster"]).column("cluster"), mode="only_valid")
+        return self._step("distill", key, UNITS["distill"], total.as_py(), self._distill)
+
+    def rerate(self) -> Manifest:
+        """Rate the distillates with the same rater."""
+        key = step_key(
+            distill=self._output("distill"), rater=self.hands.rater.key, high=self._figures("curate").get("high_line")
+        )
+        return self._step("rerate", key, UNITS["rerate"], self._manifest("distill").kept, self._rerate)
+
+    def select(self) -> Manifest:
+        """Take the budget from the high originals and the distillates that rated high."""
+        settings = self.recipe.select.model_dump()
+        outputs = {name: self._output(name) for name in ("pool", "curate", "rerate")}
+        key = step_key(**outputs, settings=settings, embedder=self.hands.embedder.key, seed=self.recipe.seed)
+        return self._step("select", key, UNITS["select"], None, self._select)
+
+    def finish(self) -> dict[str, Any]:
+        """Write the train set, its lineage and its card; return the summary."""
+        train_set.write(self.run, seed=self.recipe.seed, versions=self.versions)
+        told = summary(self.run)
+        write_bytes(self.run.folder / "README.md", train_set.card(told, dump(self.recipe)).encode())
+        return told
+
+    # --- what the steps need ------------------------------------------------------------------------------------
+
+    @property
+    def pool(self) -> PoolTable:
+        """The pool of the run."""
+        if self._table is None:
+            self._table = PoolTable(self.run.records("pool"))
+        return self._table
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """What made the train set."""
+        return {
+            "lm_mixup": __version__,
+            "embedder": self.hands.embedder.key,
+            "rater": self.hands.rater.key,
+            "distiller": self.hands.distiller.key,
+        }
+
+    @cached_property
+    def vectors(self) -> npt.NDArray[np.float16]:
+        """(rows, dim) float16, mapped from disk."""
+        mapped: npt.NDArray[np.float16] = np.load(self.run.records("embed"), mmap_mode="r", allow_pickle=False)
+        return mapped
+
+    def _manifest(self, name: str) -> Manifest:
+        manifest = self.run.manifest(name)
+        if manifest is None:
+            raise RunError(
+                f"{self.run.folder}: {name} is not finished here, and what follows needs it; lm-mixup run does all"
+            )
+        return manifest
+
+    def _output(self, name: str) -> str:
+        return self._manifest(name).output
+
+    def _figures(self, name: str) -> Any:
+        return self._manifest(name).figures
+
+    def _step(self, name: str, key: str, unit: str, total: int | None, work: Callable[[], _Work]) -> Manifest:
+        key = step_key(key=key, version=__version__)
+        done = self.run.finished(name, key)
+        if done:
+            self.watcher.finish(name, done, cached=True)
+            return done
+        self.run.begin(name)
+        self.watcher.start(name, total, unit)
+        begin, embedding = time.perf_counter(), self.hands.embedder.seconds
+        result = work()
+        manifest = Manifest(
+            step=name,
+            key=key,
+            unit=unit,
+            in_=result.in_,
+            kept=result.kept,
+            dropped=result.dropped,
+            failed=result.failed,
+            seconds=time.perf_counter() - begin,
+            notes=result.notes,
+            figures=result.figures | {"embedding_seconds": round(self.hands.embedder.seconds - embedding, 3)},
+        )
+        manifest = self.run.finish(manifest)
+        self.watcher.finish(name, manifest, cached=False)
+        return manifest
+
+    def _advance(self, name: str) -> Callable[[int], None]:
+        return lambda count: self.watcher.advance(name, count)
+
+    def _write_batches(self, name: str, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> None:
+        with (
+            replacing(self.run.records(name)) as temporary,
+            pq.ParquetWriter(temporary, schema, compression="zstd") as out,
+        ):
+            for batch in batches:
+                out.write_batch(batch)
+
+    # --- the work -----------------------------------------------------------------------------------------------
+
+    def _embed(self) -> _Work:
+        rows, dim = len(self.pool), self.hands.embedder.dim
+        self.__dict__.pop("vectors", None)
+        with replacing(self.run.records("embed")) as temporary:
+            out = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float16, shape=(rows, dim))
+            start = 0
+            for samples in self.pool.batches():
+                out[start : start + len(samples)] = self.hands.embedder.embed([s.text for s in samples])
+                start += len(samples)
+                self.watcher.advance("embed", len(samples))
+            out.flush()
+            del out
+        return _Work(rows, rows)
+
+    def _rate(self) -> _Work:
+        stage = RateStage(self.hands.rater, self._ratings())
+        given = iter(self.pool.column("rating").to_pylist())
+        batches = ((samples, [next(given) for _ in samples]) for samples in self.pool.batches())
+        self._write_batches("rate", rate_stage.SCHEMA, stage.run(batches, self._advance("rate")))
+        return _rated(self.run.read_records("rate", ["rating", "reason"]))
+
+    def _ratings(self) -> Any:
+        return self.run.store("ratings", self.hands.rater.key, rate_stage.STORE_SCHEMA)
+
+    def _curate(self) -> _Work:
+        table = self.run.read_records("rate", ["id", "rating"])
+        rating = table.column("rating").to_numpy(zero_copy_only=False)
+        rated = np.flatnonzero(~np.isnan(rating))
+        settings = self.recipe.curate
+        curated, flagged, confidence = rating.copy(), np.zeros(len(rating), bool), np.full(len(rating), np.nan)
+        notes: list[str] = []
+        figures: dict[str, Any] = {}
+        if settings.method == "ds2" and len(rated):
+            stage = CurateStage(
+                neighbors=settings.neighbors,
+                rounds=settings.rounds,
+                min_confidence=settings.min_confidence,
+                seed=self.recipe.seed,
+            )
+            result = stage.run(rating[rated], self.vectors[rated])
+            curated[rated], flagged[rated], confidence[rated] = result.curated, result.flagged, result.confidence
+            figures = {"T": result.T.tolist(), "p": result.p.tolist()}
+            notes = [result.note] if result.note else []
+        high, line = _tiers(curated, settings.high_rating, settings.high_share)
+        figures |= {
+            "flagged": int(flagged.sum()),
+            "replaced": int((curated[rated] != rating[rated]).sum()),
+            "high": int(high.sum()),
+            "high_line": line,
+        }
+        tier = [None if np.isnan(r) else "high" if h else "low" for r, h in zip(rating, high, strict=True)]
+        self.run.write_records(
+            "curate",
+            pa.table(
+                {
+                    "id": table.column("id"),
+                    "rating": pa.array(rating, from_pandas=True),
+                    "curated_rating": pa.array(curated, from_pandas=True),
+                    "flagged": flagged,
+                    "confidence": pa.array(confidence, from_pandas=True),
+                    "tier": pa.array(tier, pa.string()),
+                }
+            ),
+        )
+        return _Work(len(rated), len(rated), notes=tuple(notes), figures=figures)
+
+    def _cluster(self) -> _Work:
+        tiers = self.run.read_records("curate", ["tier"]).column("tier")
+        low = np.flatnonzero(pc.equal(tiers, "low").fill_null(False).to_numpy(zero_copy_only=False))
+        self.watcher.start("cluster", len(low), UNITS["cluster"])
+        result = self.cluster_stage().run(self.vectors[low], self.groups(low))
+        ids = self.pool.column("id").take(pa.array(low)).to_pylist()
+        names = cluster_ids(result.labels, ids)
+        reasons = [None if name else reason for name, reason in zip(names, result.reasons, strict=True)]
+        self.run.write_records(
+            "cluster",
+            pa.table(
+                {
+                    "row": pa.array(low, pa.int64()),
+                    "id": pa.array(ids, pa.string()),
+                    "cluster": pa.array(names, pa.string()),
+                    "reason": pa.array(reasons, pa.string()),
+                }
+            ),
+        )
+        dropped = _count([reason for reason in reasons if reason])
+        return _Work(len(low), len(low) - sum(dropped.values()), dropped, figures=dict(result.figures))
+
+    def cluster_stage(self) -> ClusterStage:
+        """The cluster stage as the recipe sets it."""
+        settings = self.recipe.cluster
+        return ClusterStage(
+            min_size=settings.min_size,
+            max_size=settings.max_size,
+            mean_size=settings.mean_size,
+            floor=settings.floor,
+            seed=self.recipe.seed,
+        )
+
+    def groups(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """One number a row; rows of different numbers never share a cluster."""
+        settings = self.recipe.cluster
+        sources = self.pool.column("source")
+        columns = [self.pool.column("task_type").to_pylist()]
+        if not settings.across_languages:
+            columns.append(settled_languages(self.pool.column("language"), sources))
+        if not settings.across_sources:
+            columns.append(sources.to_pylist())
+        return as_numbers(columns)[rows]
+
+    def clusters(self) -> Iterator[list[Cluster]]:
+        """The clusters in the order of their first rows, in batches."""
+        table = self.run.read_records("cluster", ["row", "cluster"])
+        table = table.filter(pc.is_valid(table.column("cluster")))
+        members: dict[str, list[int]] = {}
+        for row, name in zip(table.column("row").to_pylist(), table.column("cluster").to_pylist(), strict=True):
+            members.setdefault(name, []).append(row)
+        rating = self.run.read_records("curate", ["curated_rating"]).column("curated_rating").to_numpy()
+        names = list(members)
+        for start in range(0, len(names), _BATCH_CLUSTERS):
+            batch = names[start : start + _BATCH_CLUSTERS]
+            rows = [row for name in batch for row in members[name]]
+            samples = dict(zip(rows, self.pool.rows(rows), strict=True))
+            yield [
+                distill_stage.as_cluster(name, [samples[r] for r in members[name]], rating[members[name]])
+                for name in batch
+            ]
+
+    def _distill(self) -> _Work:
+        batches = self.distill_stage().run(self.clusters(), self._advance("distill"))
+        self._write_batches("distill", distill_stage.SCHEMA, batches)
+        answers = self.run.read_records("distill", ["answer"]).column("answer")
+        return _Work(len(answers), len(answers) - answers.null_count, failed=answers.null_count)
+
+    def distill_stage(self) -> DistillStage:
+        """The distill stage with the run's distiller."""
+        store = self.run.store("distillates", self.hands.distiller.key, distill_stage.STORE_SCHEMA)
+        return DistillStage(self.hands.distiller, store)
+
+    def _distilled_samples(self) -> Iterator[list[Sample]]:
+        for batch in pq.ParquetFile(self.run.records("distill")).iter_batches(batch_size=_BATCH_CLUSTERS):
+            yield [made.as_sample() for made in distill_stage.read(pa.Table.from_batches([batch]))]
+
+    def _rerate(self) -> _Work:
+        stage = RateStage(self.hands.rater, self._ratings(), name="rerate")
+        batches = ((samples, [None] * len(samples)) for samples in self._distilled_samples())
+        self._write_batches("rerate", rate_stage.SCHEMA, stage.run(batches, self._advance("rerate")))
+        work = _rated(self.run.read_records("rerate", ["rating", "reason"]))
+        good = int(self._good_distillates().sum())
+        if good < work.kept:
+            work.dropped["rated-low"] = work.kept - good
+            work.kept = good
+        return work
+
+    def _good_distillates(self) -> npt.NDArray[np.bool_]:
+        rating = self.run.read_records("rerate", ["rating"]).column("rating").to_numpy(zero_copy_only=False)
+        line = self._figures("curate")["high_line"]
+        return np.array([not np.isnan(r) and _is_high(r, line) for r in rating], bool)
+
+    def _select(self) -> _Work:
+        candidates = self._candidates()
+        count = len(candidates.ids)
+        budget = parse_budget(self.recipe.select.budget, len(self.pool)) if len(self.pool) else 0
+        self.watcher.start("select", count, UNITS["select"])
+        result = self.select_stage().run(candidates, budget)
+        self.run.write_records("select", result.table)
+        dropped = _count([reason for reason in result.table.column("reason").to_pylist() if reason])
+        return _Work(count, count - sum(dropped.values()), dropped, notes=result.notes, figures=result.figures)
+
+    def select_stage(self) -> SelectStage:
+        """The select stage as the recipe sets it."""
+        settings = self.recipe.select
+        return SelectStage(
+            ratio=settings.ratio,
+            neighbors=settings.neighbors,
+            order=settings.order,
+            duplicate_cosine=settings.duplicate_cosine,
+            seed=self.recipe.seed,
+        )
+
+    def _candidates(self) -> Candidates:
+        curated = self.run.read_records("curate", ["tier", "curated_rating"])
+        high = np.flatnonzero(pc.equal(curated.column("tier"), "high").fill_null(False).to_numpy(zero_copy_only=False))
+        taken = pa.array(high)
+        ids = self.pool.column("id").take(taken).to_pylist()
+        texts = self.pool.column("digest").take(taken).to_pylist()
+        ratings = curated.column("curated_rating").take(taken).to_numpy(zero_copy_only=False)
+        vectors = [np.asarray(self.vectors[high], dtype=np.float32)]
+        good = self._good_distillates()
+        rerated = self.run.read_records("rerate", ["rating"]).column("rating").to_numpy(zero_copy_only=False)
+        made_ids: list[str] = []
+        start = 0
+        for samples in self._distilled_samples():
+            keep = [s for s, is_good in zip(samples, good[start : start + len(samples)], strict=True) if is_good]
+            start += len(samples)
+            if keep:
+                made_ids += [s.id for s in keep]
+                texts += [s.digest for s in keep]
+                vectors.append(self.hands.embedder.embed([s.text for s in keep]))
+        return Candidates(
+            ids=[*ids, *made_ids],
+            origins=[ORIGINAL] * len(ids) + [DISTILLED] * len(made_ids),
+            texts=texts,
+            ratings=np.concatenate([ratings, rerated[good]]),
+            vectors=np.concatenate(vectors),
+        )
+
+
+def cluster_ids(labels: npt.NDArray[np.int64], ids: Sequence[str]) -> list[str | None]:
+    """A name for each row's cluster that depends on its members alone; None where the label is −1."""
+    members: dict[int, list[str]] = {}
+    for label, id_ in zip(labels.tolist(), ids, strict=True):
+        if label >= 0:
+            members.setdefault(label, []).append(id_)
+    names = {label: "mix-" + digest(sorted(rows))[:16] for label, rows in members.items()}
+    return [names.get(label) for label in labels.tolist()]
+
+
+def _rated(table: pa.Table) -> _Work:
+    failed = table.column("rating").null_count
+    figures: dict[str, Any] = {}
+    if failed:
+        figures["failures"] = _count([reason for reason in table.column("reason").to_pylist() if reason])
+    return _Work(len(table), len(table) - failed, failed=failed, figures=figures)
+
+
+def _tiers(
+    rating: npt.NDArray[np.float64], high_rating: float, high_share: float | None
+) -> tuple[npt.NDArray[np.bool_], dict[str, float]]:
+    """Which rows are high, and the line that says so: a class, or a rating that a share of the pool reaches."""
+    rated = rating[~np.isnan(rating)]
+    if high_share is None:
+        line = {"class": high_rating}
+    else:
+        line = {"rating": float(np.quantile(rated, 1 - high_share, method="higher")) if len(rated) else 5.0}
+    return np.array([not np.isnan(r) and _is_high(r, line) for r in rating], bool), line
+
+
+def _is_high(rating: float, line: dict[str, float]) -> bool:
+    return rating_class(rating) >= line["class"] if "class" in line else rating >= line["rating"]
+
+
+def _count(words: Sequence[str]) -> dict[str, int]:
+    return {word: words.count(word) for word in sorted(set(words))}
