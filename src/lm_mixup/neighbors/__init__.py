@@ -1,0 +1,10 @@
+"""The one k-NN implementation: who is near whom, built once for a pool and used by every stage that asks.
+
+``graph``   the k-NN graph of a pool: build, extend, save, load
+``search``  exact search by blocked matrix products, and approximate search by an inverted file (IVF)
+"""
+
+from lm_mixup.neighbors.graph import Graph, build, extend
+from lm_mixup.neighbors.search import search
+
+__all__ = ["Graph", "build", "extend", "search"]

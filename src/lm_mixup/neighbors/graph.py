@@ -1,0 +1,231 @@
+"""The k-NN graph of a pool: built once, kept on disk, memory-mapped, extended when rows are appended."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lm_mixup.errors import RunError
+from lm_mixup.neighbors.search import (
+    Float16s,
+    Floats,
+    Int32s,
+    Int64s,
+    InvertedFile,
+    search_exact,
+    similarity_blocks,
+    unit,
+)
+
+_VERSION = 1
+_EXPAND_ROWS = 4096
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Each row's nearest other rows.
+
+    ``ids`` (n, k) int32 and ``similarities`` (n, k) float16, the cosines: nearest first, rows equally near (after
+    rounding to float16) by row number. k is the number asked for or n − 1, whichever is less, so every entry is a
+    neighbour. A row is never its own neighbour, but a copy of it may be. ``exact`` says how it was found; ``recall``
+    is the share of the true neighbours that are in it, measured on a sample (1 where exact).
+    """
+
+    ids: Int32s
+    similarities: Float16s
+    exact: bool
+    recall: float
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return int(self.ids.shape[0])
+
+    @property
+    def k(self) -> int:
+        """Number of neighbours a row."""
+        return int(self.ids.shape[1])
+
+    def nearest(self, k: int) -> Graph:
+        """The same graph with the first k neighbours alone (a view)."""
+        return Graph(self.ids[:, :k], self.similarities[:, :k], self.exact, self.recall)
+
+    def save(self, folder: Path) -> None:
+        """Write ``ids.npy``, ``similarities.npy`` and, last, ``graph.json`` into ``folder``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        np.save(folder / "ids.npy", self.ids, allow_pickle=False)
+        np.save(folder / "similarities.npy", self.similarities, allow_pickle=False)
+        head = {"version": _VERSION, "n": self.n, "k": self.k, "exact": self.exact, "recall": self.recall}
+        (folder / "graph.json").write_text(json.dumps(head, indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> Graph:
+        """The graph in ``folder``, memory-mapped. Raises :class:`RunError` where it is absent, cut short or foreign."""
+        try:
+            head: dict[str, Any] = json.loads((folder / "graph.json").read_text(encoding="utf-8"))
+            ids = np.load(folder / "ids.npy", mmap_mode="r", allow_pickle=False)
+            similarities = np.load(folder / "similarities.npy", mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise RunError(f"{folder}: expected a saved neighbour graph, got: {error}; delete the folder") from error
+        shape = (head.get("n"), head.get("k"))
+        if head.get("version") != _VERSION or ids.shape != shape or similarities.shape != shape:
+            raise RunError(
+                f"{folder}: expected a neighbour graph of version {_VERSION} and shape {shape}, got version "
+                f"{head.get('version')} and shapes {ids.shape}, {similarities.shape}; delete the folder"
+            )
+        return cls(ids, similarities, bool(head["exact"]), float(head["recall"]))
+
+
+def build(
+    vectors: Floats,
+    k: int,
+    *,
+    seed: int = 0,
+    exact_below: int = 50_000,
+    recall_target: float = 0.98,
+    recall_sample: int = 256,
+    tolerance: float = 0.02,
+    cells_per_root: float = 2.0,
+    train_per_cell: int = 48,
+    threads: int | None = None,
+) -> Graph:
+    """The graph of ``vectors``: (n, dim), float16 or float32, unit rows, in memory or memory-mapped.
+
+    Exact below ``exact_below`` rows (blocked matrix products, no extra needed; numpy's own threads). From there on by
+    an inverted file (faiss, ``threads`` of them or all) of ``cells_per_root`` × √n cells, trained on
+    ``train_per_cell`` rows a cell, that looks into as many cells as it needs for ``recall_target`` on
+    ``recall_sample`` rows, where what is found within ``tolerance`` of the exact cosine counts: the far neighbours of a
+    lonely row are all alike, and finding the very ones would cost a search of everything. :attr:`Graph.recall` is
+    measured without tolerance. The same seed, number of threads and processor give the same graph; another number of
+    threads may move an approximate graph's partition.
+
+    Copies (rows equal bit by bit) are searched once and put back after, so that any number of them is no burden and
+    each still finds the others. Raises :class:`MissingExtraError` where faiss is needed and absent.
+    """
+    if k < 0:
+        raise ValueError(f"k is at least 0, got {k}")
+    n = len(vectors)
+    k = max(0, min(k, n - 1))
+    if k == 0:
+        return Graph(np.empty((n, 0), np.int32), np.empty((n, 0), np.float16), True, 1.0)
+    representative = first_copies(vectors)
+    unique = np.flatnonzero(representative == np.arange(n))
+    rows = vectors if len(unique) == n else vectors[unique]
+    few = min(k, len(unique) - 1)
+    exact, recall = len(unique) < exact_below, 1.0
+    if exact:
+        base = unit(rows)
+        ids, similarities = search_exact(base, base, few, own=np.arange(len(base)))
+    else:
+        index = InvertedFile(
+            rows, seed=seed, threads=threads, cells_per_root=cells_per_root, train_per_cell=train_per_cell
+        )
+        recall = index.tune(few, target=recall_target, tolerance=tolerance, sample=recall_sample, seed=seed)
+        ids, similarities = index.neighbors(few)
+    if len(unique) < n:
+        ids, similarities = _put_back(ids, similarities, representative, unique, k)
+    return Graph(ids, similarities, exact, recall)
+
+
+def extend(graph: Graph, vectors: Floats, *, wanted: int) -> Graph:
+    """The graph of ``vectors``, whose first ``graph.n`` rows are those that ``graph`` was built of.
+
+    The new rows are compared with all rows, exactly, and put into the lists of the old ones where they are nearer:
+    for an exact graph the result is what a rebuild would give, at (new / all) of its cost. ``wanted`` is the k that the
+    graph was asked for; where it was held below that by too few rows, it is built anew.
+    """
+    n, old = len(vectors), graph.n
+    if n < old:
+        raise ValueError(f"expected at least the {old} rows of the graph, got {n}")
+    if n == old:
+        return graph
+    if graph.k < min(wanted, n - 1):
+        return build(vectors, wanted)
+    k = graph.k
+    base = unit(vectors)
+    new_ids, new_similarities = np.empty((n - old, k), np.int32), np.empty((n - old, k), np.float16)
+    last = graph.similarities[:, -1].astype(np.float32)
+    joined: list[tuple[Int64s, Int64s, Float16s]] = []
+    new_ids, new_similarities = search_exact(base[old:], base, k, own=np.arange(old, n))
+    for start, _, table in similarity_blocks(base[old:], base[:old]):
+        fresh, known = np.nonzero(table[:, :old] > last)
+        values = np.minimum(table[fresh, known], 1).astype(np.float16)
+        nearer = values > graph.similarities[known, -1]
+        joined.append((known[nearer], fresh[nearer] + start + old, values[nearer]))
+    ids = np.concatenate([graph.ids, new_ids])
+    similarities = np.concatenate([graph.similarities, new_similarities])
+    _insert(ids, similarities, *(np.concatenate(parts) for parts in zip(*joined, strict=True)))
+    return Graph(ids, similarities, graph.exact, graph.recall)
+
+
+def first_copies(vectors: Floats) -> Int64s:
+    """(n,) The number of the first row that equals each row bit by bit; a row without an earlier copy is its own."""
+    n = len(vectors)
+    hashes = np.empty(n, np.uint64)
+    factors = np.random.default_rng(0).integers(1, 1 << 63, vectors.shape[1], dtype=np.uint64) | np.uint64(1)
+    words = np.dtype(f"u{vectors.dtype.itemsize}")
+    for start in range(0, n, 1 << 14):
+        block = np.ascontiguousarray(vectors[start : start + (1 << 14)]).view(words).astype(np.uint64)
+        hashes[start : start + len(block)] = (block * factors).sum(axis=1, dtype=np.uint64)
+    _, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
+    found: Int64s = first[inverse]
+    # a hash may lie: a row that differs from the first of its hash counts as unique
+    for row in np.flatnonzero(found != np.arange(n)):
+        if not np.array_equal(vectors[row], vectors[found[row]]):
+            found[row] = row
+    return found
+
+
+def _put_back(
+    ids: Int32s, similarities: Float16s, representative: Int64s, unique: Int64s, k: int
+) -> tuple[Int32s, Float16s]:
+    """From the graph of the unique rows (ids count those) to the graph of all rows."""
+    n = len(representative)
+    group = np.searchsorted(unique, representative)
+    members = np.argsort(group, kind="stable")
+    sizes = np.bincount(group, minlength=len(unique))
+    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    all_ids, all_similarities = np.empty((n, k), np.int32), np.empty((n, k), np.float16)
+    for start in range(0, n, _EXPAND_ROWS):
+        rows = np.arange(start, min(start + _EXPAND_ROWS, n))
+        own = group[rows][:, None]
+        near = np.concatenate([own, ids[group[rows]]], axis=1)
+        value = np.concatenate([np.ones((len(rows), 1), np.float16), similarities[group[rows]]], axis=1)
+        # k + 1 copies of a row are enough: one of them may be the row itself
+        counts = np.minimum(sizes[near], k + 1).ravel()
+        offsets = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        flat_ids = members[np.repeat(starts[near].ravel(), counts) + offsets]
+        flat_values = np.repeat(value.ravel(), counts)
+        flat_rows = np.repeat(np.arange(len(rows)), counts.reshape(near.shape).sum(axis=1))
+        other = flat_ids != rows[flat_rows]
+        chosen = _firsts(flat_rows[other], flat_ids[other], flat_values[other], k)
+        all_ids[rows] = flat_ids[other][chosen].reshape(len(rows), k)
+        all_similarities[rows] = flat_values[other][chosen].reshape(len(rows), k)
+    return all_ids, all_similarities
+
+
+def _firsts(rows: Int64s, ids: Int64s, similarities: Float16s, k: int) -> Int64s:
+    """Positions of the first k entries of each row (similarity falling, id rising), row by row."""
+    by = np.lexsort((ids, -similarities, rows))
+    sorted_rows = rows[by]
+    begins = np.flatnonzero(np.concatenate([[True], sorted_rows[1:] != sorted_rows[:-1]]))
+    rank = np.arange(len(by)) - np.repeat(begins, np.diff(np.concatenate([begins, [len(by)]])))
+    return by[rank < k]
+
+
+def _insert(ids: Int32s, similarities: Float16s, rows: Int64s, new: Int64s, values: Float16s) -> None:
+    """Put ``new`` ids with their similarities into the lists of ``rows``, in place; each list keeps its length."""
+    if not len(rows):
+        return
+    k = ids.shape[1]
+    touched = np.unique(rows)
+    flat_rows = np.concatenate([np.repeat(touched, k), rows])
+    flat_ids = np.concatenate([ids[touched].ravel(), new])
+    flat_values = np.concatenate([similarities[touched].ravel(), values])
+    chosen = _firsts(flat_rows, flat_ids, flat_values, k)
+    ids[touched] = flat_ids[chosen].reshape(-1, k)
+    similarities[touched] = flat_values[chosen].reshape(-1, k)
