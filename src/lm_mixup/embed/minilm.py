@@ -36,7 +36,7 @@ Precision = Literal["auto", "bf16", "f32"]
 WINDOW_TOKENS = 256
 """The length that the model was trained for (its ``sentence_bert_config.json``), with the two special tokens."""
 
-LENGTH_STEP = 16
+LENGTH_STEP = 8
 """Windows are padded to a multiple of this many tokens."""
 
 METHOD_VERSION = 1
@@ -213,7 +213,7 @@ def _batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[tuple[npt.ND
 def _ladder(rows: int, full: int) -> int:
     """The number of rows that a batch is filled up to: a power of two or a full batch.
 
-    OpenVINO makes its kernels anew for every new shape (0.1–0.2 s), and a bounded set of shapes is one that a test
+    OpenVINO prepares its kernels for every new shape (up to 40 ms), and a bounded set of shapes is one that a test
     can hold to "the same bytes".
     """
     return min(full, 1 << (rows - 1).bit_length())
