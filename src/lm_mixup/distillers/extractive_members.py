@@ -1,0 +1,155 @@
+"""The members of a cluster, read: question and answer, cleaned, with the merit that chooses the base."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lm_mixup.distillers.extractive_clean import clean
+from lm_mixup.distillers.extractive_questions import Question, clean_question, exchange, same_question
+from lm_mixup.distillers.extractive_units import Answer, overlap, read_answer
+from lm_mixup.distillers.extractive_whole import is_refusal, is_whole, repetition
+from lm_mixup.records import Sample, TaskType
+from lm_mixup.task_types import CS, MCQ, TFQ, Item, from_sample
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+REFUSAL_PENALTY = 2.0
+CUT_PENALTY = 0.5
+OFF_TOPIC_PENALTY = 0.7
+ASKS_BACK_PENALTY = 0.5
+LEANS_PENALTY = 0.3
+REPETITION_PENALTY = 2.0
+PERSONAL_PENALTY = 0.4
+AGREEMENT_BONUS = 0.6
+TOPIC_BONUS = 0.6
+"""Rating points by which a member's flaws, and its agreement with the others, move it when the base is chosen."""
+
+
+PARAPHRASE = 0.85
+"""With an embedder: sentences of at least this cosine say the same."""
+ON_TOPIC = 0.3
+"""With an embedder: a sentence is on the topic that is at least so near the question, or a sentence that is in."""
+ONE_SUBJECT = 0.4
+"""With an embedder: only questions of at least this cosine are joined."""
+
+
+@dataclass(slots=True)
+class Member:
+    """A member of a cluster as question and answer, cleaned; ``merit`` is its rating less its flaws."""
+
+    sample: Sample
+    number: int
+    rating: float
+    item: Item | None
+    question: Question
+    answer: Answer
+    merit: float
+
+
+_I = re.compile(r"\b(?:I|I'm|I've|my|me)\b")
+_YOU = re.compile(r"\b(?:you|your|i|my|me)\b", re.IGNORECASE)
+_OPENS_LEANING = re.compile(
+    r"(?:he|she|they|his|her|their|this|these|those|that|and|but|or|so|because)\b", re.IGNORECASE
+)
+
+
+def read_member(
+    task_type: TaskType, sample: Sample, number: int, rating: float, templates: Mapping[str, str]
+) -> Member | None:
+    """A sample as question and answer; None where it holds no question with a whole answer in its task type's shape."""
+    if task_type is TaskType.QA or task_type is TaskType.PARA:
+        asked, said = exchange(sample)
+        item: Item | None = None
+    else:
+        item = from_sample(sample, templates)
+        match item:
+            case MCQ():
+                asked, said = item.question, item.reason
+            case TFQ():
+                asked, said = item.statement, item.reason
+            case CS():
+                asked, said = item.category, item.statement
+            case _:
+                return None
+    question = Question.of(clean_question(asked))
+    answer = read_answer(clean(said, request=asked), number, rating)
+    needs_answer = task_type in (TaskType.QA, TaskType.PARA, TaskType.CS)
+    if (needs_answer and not answer.units) or (task_type is not TaskType.PARA and not question.text):
+        return None
+    if task_type is TaskType.QA and answer.text.casefold().strip(" .?!") == question.text.casefold().strip(" .?!"):
+        return None  # an echo of the question answers nothing
+    return Member(sample, number, rating, item, question, answer, rating)
+
+
+def merit_of(member: Member, members: list[Member]) -> float:
+    """The rating less what is wrong with the answer, plus how far the others' answers bear it out."""
+    answer, merit = member.answer, member.rating
+    text = answer.text
+    if is_refusal(answer.first):
+        merit -= REFUSAL_PENALTY
+    if answer.dropped or (answer.units and answer.units[-1].prose and len(answer.units) > 1 and not is_whole(text)):
+        merit -= CUT_PENALTY
+    if len(answer.stems) > 4 and len(member.question.stems) > 1 and not answer.stems & member.question.stems:
+        merit -= OFF_TOPIC_PENALTY
+    if answer.units and answer.units[-1].body.endswith("?"):
+        merit -= ASKS_BACK_PENALTY
+    if len(members) > 1:
+        merit -= REPETITION_PENALTY * repetition(text)
+    if _I.search(text) and not _YOU.search(member.question.text):
+        merit -= PERSONAL_PENALTY
+    if _OPENS_LEANING.match(text):
+        merit -= LEANS_PENALTY
+    if answer.stems and member.question.stems:
+        merit += TOPIC_BONUS * overlap(answer.stems, member.question.stems)
+    others = [m for m in members if m is not member and m.answer.stems and m.question.text == member.question.text]
+    if others and answer.stems:
+        merit += AGREEMENT_BONUS * sum(overlap(answer.stems, m.answer.stems) for m in others) / len(others)
+    return merit
+
+
+def split(members: list[Member]) -> tuple[Member, list[Member], list[Member]]:
+    """The base, the members that ask the same, and those that ask something else; best first."""
+    base = members[0]
+    same: list[Member] = []
+    different: list[Member] = []
+    for member in members[1:]:
+        alike = same_question(base.question, member.question, (base.answer.stems, member.answer.stems))
+        (same if alike else different).append(member)
+    return base, same, different
+
+
+def variants(base: Member, other: Member) -> bool:
+    """Whether two paragraphs or statements are variants of one, or speak about the same."""
+    if base.question.text and base.question.text.casefold() == other.question.text.casefold():
+        return True
+    shared = overlap(base.answer.stems, other.answer.stems)
+    same = same_question(base.question, other.question, (base.answer.stems, other.answer.stems))
+    return shared >= 0.3 or (same and shared >= 0.15)
+
+
+class Meaning:
+    """Vectors by text, and the two questions that they answer. Texts without a vector are never vetoed."""
+
+    def __init__(self, vectors: Mapping[str, npt.NDArray[np.float32]]) -> None:
+        self._vectors = vectors
+
+    def likeness(self, a: str, b: str) -> float | None:
+        """Cosine of two texts, None where one has no vector."""
+        one, other = self._vectors.get(a), self._vectors.get(b)
+        return float(one @ other) if one is not None and other is not None else None
+
+    def veto(self, question: str) -> Callable[[str, Sequence[str]], bool]:
+        """Says of a sentence whether it paraphrases one that is in, or has nothing to do with question and answer."""
+
+        def vetoed(sentence: str, present: Sequence[str]) -> bool:
+            near = [value for text in present if (value := self.likeness(sentence, text)) is not None]
+            topic = self.likeness(sentence, question)
+            closest = max(near, default=0.0)
+            return closest >= PARAPHRASE or (topic is not None and max(topic, closest) < ON_TOPIC)
+
+        return vetoed

@@ -1,0 +1,280 @@
+"""Questions: which exchange of a conversation stands by itself, which questions are one, and how several are joined."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lm_mixup.distillers.extractive_clean import LONE_I, clean
+from lm_mixup.distillers.extractive_whole import is_refusal
+from lm_mixup.distillers.extractive_words import WORD, content_words, numbers
+from lm_mixup.distillers.segments import split_sentences
+from lm_mixup.records import Message, Sample
+
+SAME_QUESTION = 0.8
+"""Two questions with so large a share of their content words in common (Jaccard) are one …"""
+SAME_QUESTION_WITH_ANSWERS = 0.55
+"""… and with so large a share, where their answers are alike too."""
+ANSWERS_ALIKE = 0.2
+"""Share of the shorter answer's content words that stand in the other, for answers to be alike."""
+RELATED_QUESTION = 0.5
+"""Questions with so large a share of the shorter one's content words in common may be joined."""
+RELATED_BY_ONE_WORD = 0.3
+"""Where only one content word is common, it must be so large a share of all."""
+BARE_WORDS = 6
+"""Answers of fewer words are numbered like their questions."""
+STANDALONE_LEAST = 3
+"""A later turn stands by itself only with so many content words, and none that points back."""
+
+_POINTS_BACK = re.compile(
+    r"\b(?:it|its|this|that|these|those|they|them|he|she|him|her|above|previous|earlier|again|instead"
+    r"|same|other|another|else|also|too|more|first one|"
+    r"second one|you (?:said|mentioned|wrote|gave|just|repeated)|your (?:answer|last|previous|response"
+    r"|reply|code|list|example)|continue|go on|rewrite|"
+    r"shorter|longer|thanks?|thank you|no|ok|okay|yes|and|but|so)\b",
+    re.IGNORECASE,
+)
+_PLAIN_SYSTEM = re.compile(
+    r"^\s*you are (?:a|an) (?:[\w-]+,? ){0,4}(?:assistant|chatbot|ai|model)\b[^\n]{0,120}$", re.IGNORECASE
+)
+_TRAILING_LABEL = re.compile(r"(?:\n\s*(?:a|answer|response|output|the answer is)\s*:\s*)+$", re.IGNORECASE)
+_EMPTY_FRAME = re.compile(r"^[^\n]{0,120}:\s*\n\s*(?:\n\s*)+(?:Q|Question)\s*:\s*(?=\S)", re.IGNORECASE)
+_LEADING_LABEL = re.compile(r"^(?:q|question|user|human|prompt|instruction)\s*:\s*(?=\S)", re.IGNORECASE)
+_ASKS = re.compile(
+    r"(?:(?:please|can you|could you|would you|kindly)[ ,]+)*(?:who|what|whats|what's|when|where|which"
+    r"|whose|whom|why|how|is|are|was|were|do|does|did|can|could|"
+    r"should|would|will|has|have|am|explain|describe|define|list|name|identify|classify|give|tell|compare"
+    r"|discuss|outline|summari[sz]e|suggest|"
+    r"provide|state|mention|categorize|extract|find|tell|select|choose)\b",
+    re.IGNORECASE,
+)
+_ARTEFACT = re.compile(
+    r"\b(?:write|create|compose|draft|generate|make|come up with|develop|design|draw|code|implement"
+    r"|rewrite|rephrase|paraphrase|translate|edit|fix|correct|summari[sz]e|"
+    r"summary|act as|pretend|imagine|role ?play|tell me a|invent|produce|continue|complete|convert"
+    r"|classify|categori[sz]e|extract|outline|script|poem|story|joke|essay|"
+    r"email|letter|song|lyrics|haiku|limerick|function|program|regex|query)\b",
+    re.IGNORECASE,
+)
+_NEEDS_CONTEXT = re.compile(
+    r"\b(?:listed|passage|paragraphs?|given|above|below|text|article|context|based on|according to"
+    r"|reference|mentioned|provided|sentence|extract|following|this (?:movie|book|person|company))\b",
+    re.IGNORECASE,
+)
+_PERSONAL = re.compile(r"\b(?:you|your|yours|i|my|me|hal)\b", re.IGNORECASE)
+_POLITE = re.compile(r"^(?:please |can you |could you |would you )+", re.IGNORECASE)
+_HEAD = re.compile(r"(?:[^\s:?]+\s+){2,24}[^\s:?]+[:?]")
+_GENERIC = frozenset(
+    content_words(
+        "best difference differences between main example examples name names people person world kind kinds "
+        "type types good popular famous first last "
+        "top different following sentence paragraph text question answer passage given based reference "
+        "context identify classify instrument "
+        "options true false statement time year years day number important called come create take work help "
+        "mean part place used using new old "
+        "month week hour century series season famous species community country state city group number "
+        "color song film show game words lyrics grow "
+        "summarize article movie title please correctly situation fact information list lists bullet points"
+    )
+)
+_OPPOSITES = frozenset(
+    content_words(
+        "higher lower more less greater smaller larger bigger increase decrease before after above below "
+        "first last best worst cause effect advantage "
+        "disadvantage advantages disadvantages pros cons left right male female positive negative minimum "
+        "maximum least most oldest youngest highest lowest older younger"
+    )
+) | {"more", "less", "most", "least", "not", "before", "after"}
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A user turn, cleaned, with its words: ``stems`` as a set, ``signs`` the numbers and negations "
+    "that tell it apart.
+    """
+
+    text: str
+    stems: frozenset[str]
+    signs: frozenset[str]
+    names: frozenset[str]
+
+    @classmethod
+    def of(cls, text: str) -> Question:
+        """The question that a cleaned text asks."""
+        words = WORD.findall(text)
+        stems = content_words(text)
+        folded = {word.casefold().replace("’", "'") for word in words}
+        signs = (
+            numbers(stems)
+            | (_OPPOSITES & (folded | stems))
+            | {word for word in folded if word.endswith("n't") or word == "not"}
+        )
+        names = frozenset(
+            word.casefold()
+            for i, word in enumerate(words)
+            if i and word[0].isupper() and not word.isupper() and len(word) > 2
+        )
+        return cls(text, stems, signs, names)
+
+    @property
+    def artefact(self) -> bool:
+        """Whether it asks for one made thing (a text, code, a rewriting), of which two cannot be mixed."""
+        return _ARTEFACT.search(self.text[:300]) is not None
+
+    @property
+    def asks(self) -> bool:
+        """Whether it is a plain question or request, of a kind that can stand in a row with others."""
+        text = self.text
+        return text.endswith(("?", "？", "؟")) or _ASKS.match(text) is not None
+
+    @property
+    def stands(self) -> bool:
+        """Whether it can be understood, and asked by anyone, without what came before it."""
+        return not _NEEDS_CONTEXT.search(self.text) and not _PERSONAL.search(_POLITE.sub("", self.text))
+
+
+def exchange(sample: Sample) -> tuple[str, str]:
+    """The user turn and the answer of a sample that make sense by themselves.
+
+    Of one turn: that one, after a system prompt that says more than "you are a helpful assistant". Of several turns:
+    the last, where its user turn stands by itself, otherwise the first.
+    """
+    messages = sample.messages
+    if len(messages) == 2:
+        return messages[0].content, messages[1].content
+    turns = _turns(messages)
+    if not turns:
+        return sample.prompt, sample.completion
+    system = "\n\n".join(
+        m.content for m in messages if m.role == "system" and not _PLAIN_SYSTEM.match(m.content)
+    ).strip()
+    question, answer = turns[-1]
+    if len(turns) > 1:
+        plain = len(content_words(question)) >= STANDALONE_LEAST and not _POINTS_BACK.search(question)
+        if not plain or is_refusal(answer):
+            question, answer = turns[0]
+    return (f"{system}\n\n{question}" if system else question), answer
+
+
+def _turns(messages: Sequence[Message]) -> list[tuple[str, str]]:
+    turns: list[tuple[str, str]] = []
+    question = ""
+    for message in messages:
+        if message.role == "user":
+            question = message.content
+        elif message.role == "assistant" and question and message.content.strip():
+            if turns and turns[-1][0] is question:
+                turns[-1] = (question, message.content)  # after a tool's answer: the final word counts
+            else:
+                turns.append((question, message.content))
+    return turns
+
+
+def clean_question(text: str) -> str:
+    """A user turn without tags, empty template frames and labels."""
+    text = clean(text, request=text, answer=False)
+    text = _TRAILING_LABEL.sub("", text).rstrip()
+    text = _EMPTY_FRAME.sub("", text, count=1)
+    return _LEADING_LABEL.sub("", text, count=1).strip() if "\n" not in text.strip() else text.strip()
+
+
+def same_question(a: Question, b: Question, answers: tuple[frozenset[str], frozenset[str]]) -> bool:
+    """Whether two user turns ask the same. ``answers`` are the content words of their answers.
+
+    Turns that differ in a number, a name, a negation or an opposite (higher, lower) never do, nor do turns whose short
+    answers differ.
+    """
+    if a.text == b.text or a.text.casefold().strip(" ?.!") == b.text.casefold().strip(" ?.!"):
+        return True
+    if a.signs != b.signs or not a.stems or not b.stems:
+        return False
+    shared = len(a.stems & b.stems)
+    share = shared / (len(a.stems) + len(b.stems) - shared)
+    if share < SAME_QUESTION_WITH_ANSWERS:
+        return False
+    if a.names and b.names and a.names ^ b.names and share < 1.0:
+        return False
+    shortest = min(len(answers[0]), len(answers[1]))
+    if share < 1.0 and shortest < 5 and answers[0] != answers[1]:
+        return False
+    alike = len(answers[0] & answers[1]) >= ANSWERS_ALIKE * shortest
+    # in a long turn a single word can turn the question: there only answers that agree show that they are one
+    return alike if share < SAME_QUESTION or len(a.stems) > 25 else True
+
+
+def related(a: Question, b: Question, answers: tuple[frozenset[str], frozenset[str]]) -> bool:
+    """Whether two different questions are about one thing, so that one user might ask both."""
+    shared = (a.stems & b.stems) - _GENERIC - numbers(a.stems)
+    if not shared:
+        return False
+    mine, theirs = a.stems - _GENERIC, b.stems - _GENERIC
+    smaller = min(len(mine), len(theirs))
+    if len(shared) < RELATED_QUESTION * smaller:
+        return False
+    # one word in common is enough only where it is what one of the questions is about
+    if len(shared) == 1 and smaller > 1 and len(shared) < RELATED_BY_ONE_WORD * len(mine | theirs):
+        return False
+    # the shared word must matter to both: the answers speak of it, or are too short to
+    return all(len(answer) <= 6 or shared & answer for answer in answers)
+
+
+def best_wording(questions: Sequence[str]) -> str:
+    """Of several wordings of one question the best formed; the first of equals."""
+
+    def flaws(text: str) -> int:
+        asks = text.endswith(("?", ".", "!", "？", "؟", "。", ":"))
+        return (
+            2 * (not asks) + (text[:1].islower()) + (" ?" in text or " ." in text) + (text.isupper() and len(text) > 12)
+        )
+
+    return min(questions, key=flaws)
+
+
+def join_questions(questions: Sequence[str], *, numbered: bool) -> str:
+    """Several short questions as one user turn: in a row, or numbered where their answers are bare."""
+    head = common_head(questions) if numbered else ""
+    if head:
+        return head + "\n" + "\n".join(f"{i}. {q[len(head) :].strip()}" for i, q in enumerate(questions, 1))
+    tidy = [finish_question(q) for q in questions]
+    if numbered:
+        return "\n".join(f"{i}. {q}" for i, q in enumerate(tidy, 1))
+    first_word = tidy[1].split(" ", 1)[0]
+    if (
+        len(tidy) == 2
+        and first_word in {"What", "How", "Why", "Who", "Where", "When", "Which"}
+        and tidy[0].endswith("?")
+    ):
+        return f"{tidy[0]} And {tidy[1][0].lower()}{tidy[1][1:]}"
+    return " ".join(tidy)
+
+
+def finish_question(text: str) -> str:
+    """A question with its first letter in upper case and a mark at its end."""
+    text = text.strip()
+    if not text:
+        return text
+    if text[0].islower() and text[0].isascii():
+        text = text[0].upper() + text[1:]
+    text = LONE_I.sub("I", text)
+    if text[-1].isalnum() and text[-1].isascii() and "\n" not in text and len(split_sentences(text)) == 1:
+        asks = re.match(
+            r"(?:who|what|when|where|which|whose|why|how|is|are|was|were|do|does|did|can|could|should|would|will"
+            r"|has|have)\b",
+            text,
+            re.IGNORECASE,
+        )
+        text += "?" if asks else "."
+    return text
+
+
+def common_head(questions: Sequence[str]) -> str:
+    """The words up to a colon or a question mark that all begin with ("Identify which is a bird:"), or ""."""
+    found = _HEAD.match(questions[0])
+    head = found[0] if found else ""
+    return head if all(q.startswith(head) and len(q) > len(head) + 1 for q in questions) else ""
+
+
+def bare(answer: str) -> bool:
+    """Whether an answer is but a few words, which need their question beside them."""
+    return len(WORD.findall(answer)) < BARE_WORDS

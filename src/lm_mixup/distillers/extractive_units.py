@@ -1,0 +1,211 @@
+"""Answers as units (sentences and blocks), and when two of them say the same."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from lm_mixup.distillers.extractive_whole import is_meta, is_whole, whole_segments
+from lm_mixup.distillers.extractive_words import WORD, content_words, numbers, word_set
+from lm_mixup.distillers.segments import Kind
+
+SAME_JACCARD = 0.5
+"""Two sentences with so large a share of their content words in common say the same."""
+SAME_CONTAINMENT = 0.8
+"""So does a sentence (of at least :data:`SAME_LEAST` content words) most of whose words stand in one other sentence."""
+SAME_LEAST = 3
+REPEAT_JACCARD = 0.75
+"""Within one answer only a sentence with so large a share of an earlier one's words is a repeat of it."""
+LINE_CHARS = 40
+"""Lines of prose that are at least so long on average were broken after each sentence by a tool, not by an author."""
+
+_ANAPHORA = re.compile(
+    r"(?:this|these|those|that|it|its|they|their|them|he|she|his|her|such|another|other|the (?:latter"
+    r"|former|same|above|following|second|third|last|next|other|result)"
+    r"|however|but|and|or|so|also|then|thus|therefore|hence|moreover|furthermore|additionally|besides"
+    r"|still|yet|instead|otherwise|similarly|likewise|meanwhile"
+    r"|nevertheless|nonetheless|consequently|as a result|for (?:example|instance|this)|in (?:addition"
+    r"|contrast|fact|other words|this|that|conclusion|summary|short)"
+    r"|on the other hand|overall|finally|lastly|secondly|second|thirdly|third|first|firstly|next|after "
+    r"(?:that|this)|because of this|both|one of|even)\b",
+    re.IGNORECASE,
+)
+_LEANING = word_set("this these those such they it he she them their his her its")
+"""Words that, among the first few of a sentence, lean on the one before."""
+_LEANING_REACH = 4
+_SECOND_PERSON = re.compile(r"\b(?:you|your|yours|yourself)\b", re.IGNORECASE)
+_VERDICT = re.compile(r"(yes|no|true|false|yeah|nope|correct|incorrect)\b", re.IGNORECASE)
+_VERDICTS = {
+    "yes": True,
+    "true": True,
+    "yeah": True,
+    "correct": True,
+    "no": False,
+    "nope": False,
+    "false": False,
+    "incorrect": False,
+}
+
+
+@dataclass(slots=True, eq=False)
+class Unit:
+    """A sentence or block on its way into an answer. ``gap`` is the white space that follows it."""
+
+    kind: Kind
+    body: str
+    gap: str
+    stems: frozenset[str]
+    member: int
+    position: int
+    group: int = -1
+
+    @property
+    def prose(self) -> bool:
+        """Whether the unit is a sentence."""
+        return self.kind is Kind.PROSE
+
+
+@dataclass(slots=True)
+class Answer:
+    """One member's cleaned answer as units, with what was dropped of it as unfit."""
+
+    member: int
+    rating: float
+    units: list[Unit]
+    dropped: int
+    stems: frozenset[str]
+    text: str
+
+    @property
+    def first(self) -> str:
+        """The first unit's text, or ""."""
+        return self.units[0].body if self.units else ""
+
+
+@dataclass(slots=True)
+class Fused:
+    """A fused text: who went in with how many units, how many units were left out as said before or unfit."""
+
+    text: str
+    taken: Counter[int] = field(default_factory=Counter)
+    repeats: int = 0
+    unfit: int = 0
+    corrected: int = 0
+
+
+def read_answer(text: str, member: int, rating: float) -> Answer:
+    """A cleaned text as units, whole ones only."""
+    segments, dropped = whole_segments(text)
+    units: list[Unit] = []
+    for position, piece in enumerate(segments):
+        body = piece.body
+        gap = piece.text[len(piece.text.rstrip()) :]
+        unit = Unit(piece.kind, body, gap, content_words(body), member, position)
+        if piece.kind is Kind.PROSE and any(u.prose and _repeats(unit, u) for u in units):
+            dropped += 1
+            if "\n\n" in gap and units[-1].gap == " ":
+                units[-1].gap = "\n\n"
+            continue
+        units.append(unit)
+    dropped += _trim(units)
+    _reflow(units)
+    stems = frozenset().union(*(unit.stems for unit in units)) if units else frozenset()
+    return Answer(member, rating, units, dropped, stems, render(units))
+
+
+def _trim(units: list[Unit]) -> int:
+    """Takes off what speaks to the user at both ends ("I hope this helps!", "What is your budget?"); how many."""
+    before = len(units)
+    while (
+        len(units) > 1
+        and units[-1].prose
+        and (is_meta(units[-1].body) or (units[-1].body.endswith("?") and _SECOND_PERSON.search(units[-1].body)))
+    ):
+        units.pop()
+    while len(units) > 1 and units[0].prose and is_meta(units[0].body) and not units[0].body.endswith(":"):
+        units.pop(0)
+    return before - len(units)
+
+
+def _reflow(units: list[Unit]) -> None:
+    """One space between sentences, also where a text has each of its sentences on a line of its own."""
+    gaps = [u.gap for u in units[:-1] if u.prose]
+    lines = [u for u in units[:-1] if u.prose and u.gap.count("\n") == 1]
+    # verse and dialogue have short lines, or lines without a full stop
+    reflow = (
+        lines
+        and all(is_whole(u.body) and not u.body.endswith(":") for u in lines)
+        and sum(len(u.body) for u in lines) >= LINE_CHARS * len(lines)
+    )
+    for unit, after in itertools.pairwise(units):
+        if not unit.prose or not gaps:
+            continue
+        if "\n" not in unit.gap:
+            unit.gap = " " if unit.gap else ""
+        elif reflow and unit.gap.count("\n") == 1 and after.prose:
+            unit.gap = " "
+
+
+def _repeats(unit: Unit, earlier: Unit) -> bool:
+    shared = len(unit.stems & earlier.stems)
+    if shared < SAME_LEAST or numbers(unit.stems) - earlier.stems:
+        return False
+    return shared >= REPEAT_JACCARD * (len(unit.stems) + len(earlier.stems) - shared)
+
+
+def render(units: Sequence[Unit]) -> str:
+    """Units as a text: each with its own gap, blocks on lines of their own."""
+    parts: list[str] = []
+    for number, unit in enumerate(units):
+        parts.append(unit.body)
+        if number + 1 == len(units):
+            break
+        gap = unit.gap or ("" if unit.body[-1:] in "。！？｡" else " ")
+        if not (unit.prose and units[number + 1].prose):
+            gap = gap if "\n" in gap else "\n\n" if unit.prose and not unit.body.endswith(":") else "\n"
+            if Kind.TABLE in (unit.kind, units[number + 1].kind) or unit.kind is Kind.LIST:
+                gap = "\n\n" if gap == "\n" else gap
+        parts.append(gap)
+    return "".join(parts)
+
+
+def same_claim(a: frozenset[str], b: frozenset[str]) -> bool:
+    """Whether two sentences (their content words) say the same."""
+    if not a or not b:
+        return False
+    shared = len(a & b)
+    if shared >= SAME_JACCARD * (len(a) + len(b) - shared):
+        return shared >= min(SAME_LEAST, len(a), len(b))
+    smaller = min(len(a), len(b))
+    return smaller > SAME_LEAST and shared >= SAME_CONTAINMENT * smaller
+
+
+def overlap(a: frozenset[str], b: frozenset[str]) -> float:
+    """Shared share of the smaller set, in [0, 1]; 0 where one is empty."""
+    return len(a & b) / min(len(a), len(b)) if a and b else 0.0
+
+
+def verdict(text: str) -> bool | None:
+    """The yes or no that an answer begins with."""
+    found = _VERDICT.match(text)
+    return _VERDICTS[found[1].casefold()] if found else None
+
+
+def verdict_only(text: str) -> bool | None:
+    """The yes or no that is all of an answer."""
+    return verdict(text) if len(WORD.findall(text)) == 1 else None
+
+
+def opens_leaning(sentence: str) -> bool:
+    """Whether a sentence begins with a word that ties it to the one before ("However", "They", "For example")."""
+    return _ANAPHORA.match(sentence) is not None
+
+
+def leans(sentence: str) -> bool:
+    """Whether a sentence needs the one before it to be understood."""
+    return _ANAPHORA.match(sentence) is not None or any(
+        word.casefold() in _LEANING for word in WORD.findall(sentence[:60])[:_LEANING_REACH]
+    )
