@@ -132,7 +132,9 @@ class _File:
             return math.nan
         number = _number(value)
         low, high = (RATING_MIN, RATING_MAX) if scale == "0-5" else (JUDGE_MIN, JUDGE_MAX)
-        if number is None or not low <= number <= high:  # NaN is in no range
+        if number is not None and math.isnan(number):
+            return math.nan  # how pandas and numpy write "none"; JSON's NaN has become null on the way in
+        if number is None or not low <= number <= high:
             hint = "" if scale == "1-10" else "; ratings of 1–10 are compressed only when asked for (scale 1-10)"
             raise RatingsError(
                 f"{self.path} line {line}: {rater} is {value!r:.60}, expected {low:g}–{high:g} or null{hint}"

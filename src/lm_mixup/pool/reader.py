@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -188,20 +189,16 @@ class _Reader:
 
     def _rating(self, row: Mapping[str, Any], used: set[str]) -> float | None:
         value = self._side_value("rating", row)
+        name = self._side.get("rating", "")
+        used.add(name)
+        if isinstance(value, str):
+            value = _cell_number(value, name)
         if value is None:
             return None
-        if isinstance(value, str):  # a CSV's cell
-            try:
-                value = float(value) if value.strip() else None
-            except ValueError:
-                raise RowProblem("bad-rating", f"{self._side['rating']} is {value!r:.100}") from None
-            if value is None:
-                return None
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise RowProblem("bad-rating", f"{self._side['rating']} is {kind(value)}")
+            raise RowProblem("bad-rating", f"{name} is {kind(value)}")
         if not RATING_MIN <= value <= RATING_MAX:
-            raise RowProblem("bad-rating", f"{self._side['rating']} is {value!r}, outside of 0–5")
-        used.add(self._side["rating"])
+            raise RowProblem("bad-rating", f"{name} is {value!r}, outside of 0–5")
         return float(value)
 
     def _id(self, row: Mapping[str, Any], raw: bytes | None, used: set[str]) -> str | None:
@@ -220,3 +217,12 @@ class _Reader:
             f"{bad.detail}). Known formats: {KNOWN}. Fields seen: {shown}. "
             "Name the columns, for example: --columns prompt=question,completion=reply"
         )
+
+
+def _cell_number(text: str, name: str) -> float | None:
+    """A CSV's cell as a number; None for an empty one and for "nan", which is how pandas writes "none"."""
+    try:
+        number = float(text) if text.strip() else None
+    except ValueError:
+        raise RowProblem("bad-rating", f"{name} is {text!r:.100}") from None
+    return None if number is None or math.isnan(number) else number
