@@ -24,7 +24,7 @@ from lm_mixup.ingest import ingest
 from lm_mixup.pipeline import Silent, Walk, Watcher
 from lm_mixup.ports import LLM, Distiller, Embedder, Rater
 from lm_mixup.recipe import Recipe, load
-from lm_mixup.run import Run, write_recipe
+from lm_mixup.run_folder import Run, write_recipe
 
 EXIT_OK, EXIT_EMPTY = 0, 3
 """Exit codes of a finished run: a train set was written; or nothing in the pool was good enough for one."""
@@ -94,7 +94,7 @@ def read_ratings(path: str | Path | None, column: str | None) -> Mapping[str, fl
         return {}
     from lm_mixup.pool.ratings import read_ratings as read
 
-    return read(path, column).of(column)
+    return read(path, column)
 
 
 def _check_ids(held: Run, given: Mapping[str, float | None], path: str) -> None:

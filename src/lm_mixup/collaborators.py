@@ -13,7 +13,7 @@ from lm_mixup.errors import RecipeError
 from lm_mixup.pipeline import Collaborators
 from lm_mixup.ports import LLM, Distiller, Embedder, Rater
 from lm_mixup.recipe import Recipe
-from lm_mixup.run import Run
+from lm_mixup.run_folder import Run
 
 if TYPE_CHECKING:
     from lm_mixup.ledger import Ledger

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-import numpy as np
 import orjson
 import pyarrow as pa
 
@@ -18,10 +17,7 @@ from lm_mixup.pool import BadRow, PoolOptions, PoolReport, PoolRow, language, re
 from lm_mixup.pool.table import encode_messages, write_table
 from lm_mixup.recipe import PoolSettings
 from lm_mixup.records import UNKNOWN_LANGUAGE
-from lm_mixup.run import Manifest, Run, step_key
-
-MAJORITY = 0.9
-"""Rows of unknown language count as their source's main language where at least this share of its others has it. [O]"""
+from lm_mixup.run_folder import Manifest, Run, step_key
 
 
 def options(settings: PoolSettings) -> PoolOptions:
@@ -113,22 +109,17 @@ def _good_rows(
 
 
 def settled_languages(languages: pa.ChunkedArray, sources: pa.ChunkedArray) -> list[str]:
-    """The language of each row, where an unknown one takes its source's main language (:data:`MAJORITY`).
+    """The language of each row, where an undetermined one takes its source's plain language.
 
     Short rows ("Sort of.") have no language that could be told; alone they would be kept out of every cluster.
     """
-    known: dict[str, Counter[str]] = {}
     listed, origins = languages.to_pylist(), sources.to_pylist()
+    counts: dict[str, Counter[str]] = {}
     for code, source in zip(listed, origins, strict=True):
-        if code != UNKNOWN_LANGUAGE:
-            known.setdefault(source, Counter())[code] += 1
-    main: dict[str, str] = {}
-    for source, counts in known.items():
-        code, count = counts.most_common(1)[0]
-        if count >= MAJORITY * counts.total():
-            main[source] = code
+        counts.setdefault(source, Counter())[code] += 1
+    plain = language.settle(counts)
     return [
-        main.get(source, code) if code == UNKNOWN_LANGUAGE else code
+        plain.get(source, code) if code == UNKNOWN_LANGUAGE else code
         for code, source in zip(listed, origins, strict=True)
     ]
 
@@ -142,9 +133,3 @@ def content_digest(pool: str) -> str:
         files = sorted(p for p in path.rglob("*") if p.is_file())
         return step_key(files=[(str(p.relative_to(path)), file_digest(p)) for p in files])
     return ""
-
-
-def as_numbers(columns: Sequence[Sequence[str]]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """(n,) one number for each distinct row of aligned columns, in order of first appearance."""
-    numbers: dict[tuple[str, ...], int] = {}
-    return np.array([numbers.setdefault(parts, len(numbers)) for parts in zip(*columns, strict=True)], np.int64)

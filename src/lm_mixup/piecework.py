@@ -13,17 +13,18 @@ import pyarrow as pa
 from lm_mixup.pipeline import Walk, cluster_ids
 from lm_mixup.recipe import parse_budget
 from lm_mixup.records import Cluster
+from lm_mixup.stages.cluster import Clustered
 from lm_mixup.stages.distill import as_cluster
 from lm_mixup.stages.select import Candidates
 
 _BATCH_CLUSTERS = 1024
 
 
-def cluster_all(walk: Walk) -> tuple[list[int], list[str]]:
-    """A cluster number for every row of the pool (−1: none), and the reason where there is none ("" otherwise)."""
-    everything = np.arange(len(walk.pool), dtype=np.int64)
-    result = walk.cluster_stage().run(walk.vectors, walk.groups(everything))
-    return result.labels.tolist(), list(result.reasons)
+def cluster_all(walk: Walk) -> Clustered:
+    """Cluster every row of the pool, whatever its rating."""
+    walk.embed()
+    walk.graph()
+    return walk.cluster_rows(np.arange(len(walk.pool), dtype=np.int64))
 
 
 def distill_labelled(walk: Walk, labels: Sequence[object]) -> Iterator[dict[str, Any]]:
@@ -41,9 +42,10 @@ def distill_labelled(walk: Walk, labels: Sequence[object]) -> Iterator[dict[str,
             members.setdefault(text, []).append(row)
             named[text] = label
     numbers = {text: number for number, text in enumerate(members)}
-    of_row = np.full(len(labels), -1, np.int64)
+    of_row = [-1] * len(labels)
     for text, rows in members.items():
-        of_row[rows] = numbers[text]
+        for row in rows:
+            of_row[row] = numbers[text]
     names = cluster_ids(of_row, walk.pool.column("id").to_pylist())
     texts = list(members)
 

@@ -10,6 +10,7 @@ manifest has the same key is skipped.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -22,19 +23,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lm_mixup import __version__, train_set
+from lm_mixup import __version__, neighbors, train_set
 from lm_mixup.embed.cached import CachedEmbedder
 from lm_mixup.errors import RunError
 from lm_mixup.files import replacing, write_bytes
-from lm_mixup.ingest import as_numbers, settled_languages
+from lm_mixup.ingest import settled_languages
+from lm_mixup.neighbors import Graph
 from lm_mixup.pool.table import PoolTable
 from lm_mixup.ports import Distiller, Rater
 from lm_mixup.recipe import Recipe, dump, parse_budget
 from lm_mixup.records import Cluster, Sample, digest, rating_class
-from lm_mixup.run import Manifest, Run, step_key, summary
+from lm_mixup.run_folder import Manifest, Run, step_key, summary
 from lm_mixup.stages import distill as distill_stage
 from lm_mixup.stages import rate as rate_stage
-from lm_mixup.stages.cluster import ClusterStage
+from lm_mixup.stages.cluster import Clustered, ClusterStage
 from lm_mixup.stages.curate import CurateStage
 from lm_mixup.stages.distill import DistillStage
 from lm_mixup.stages.rate import RateStage
@@ -107,19 +109,28 @@ class Walk:
         self.hands = hands
         self.watcher = watcher or Silent()
         self._table: PoolTable | None = None
+        self._before: dict[str, Manifest | None] = {}
 
     # --- the steps -------------------------------------------------------------------------------------------
 
     def all(self) -> dict[str, Any]:
         """Every step after the pool was read, then the train set; returns the summary."""
-        for step in (self.embed, self.rate, self.curate, self.cluster, self.distill, self.rerate, self.select):
-            step()
+        for prepare in (self.embed, self.graph):
+            prepare()
+        for stage in (self.rate, self.curate, self.cluster, self.distill, self.rerate, self.select):
+            stage()
         return self.finish()
 
     def embed(self) -> Manifest:
         """Embed every sample's text into ``embed/vectors.npy``, (rows, dim) float16, in pool order."""
         key = step_key(pool=self._output("pool"), embedder=self.hands.embedder.key)
         return self._step("embed", key, "samples", len(self.pool), self._embed)
+
+    def graph(self) -> Manifest:
+        """Find every row's nearest rows, once, for all stages that ask."""
+        settings = self.recipe.neighbors.model_dump()
+        key = step_key(embed=self._output("embed"), settings=settings, seed=self.recipe.seed)
+        return self._step("graph", key, "samples", None, self._graph)
 
     def rate(self) -> Manifest:
         """Rate every sample that did not come with a rating."""
@@ -129,18 +140,19 @@ class Walk:
     def curate(self) -> Manifest:
         """Correct the ratings and split high from low."""
         settings = self.recipe.curate.model_dump()
-        key = step_key(rate=self._output("rate"), embed=self._output("embed"), settings=settings, seed=self.recipe.seed)
+        key = step_key(rate=self._output("rate"), graph=self._output("graph"), settings=settings, seed=self.recipe.seed)
         return self._step("curate", key, UNITS["curate"], None, self._curate)
 
     def cluster(self) -> Manifest:
         """Group the low samples."""
         settings = self.recipe.cluster.model_dump()
-        key = step_key(curate=self._output("curate"), settings=settings, seed=self.recipe.seed)
+        outputs = {name: self._output(name) for name in ("pool", "graph", "curate")}
+        key = step_key(**outputs, settings=settings)
         return self._step("cluster", key, UNITS["cluster"], None, self._cluster)
 
     def distill(self) -> Manifest:
         """Turn every cluster into one sample."""
-        key = step_key(cluster=self._output("cluster"), distiller=self.hands.distiller.key)
+        key = step_key(pool=self._output("pool"), cluster=self._output("cluster"), distiller=self.hands.distiller.key)
         total = pc.count_distinct(self.run.read_records("cluster", ["cluster"]).column("cluster"), mode="only_valid")
         return self._step("distill", key, UNITS["distill"], total.as_py(), self._distill)
 
@@ -190,6 +202,10 @@ class Walk:
         mapped: npt.NDArray[np.float16] = np.load(self.run.records("embed"), mmap_mode="r", allow_pickle=False)
         return mapped
 
+    def graph_of_pool(self) -> Graph:
+        """The k-NN graph over all rows, mapped from disk."""
+        return Graph.load(self.run.step("graph"))
+
     def _manifest(self, name: str) -> Manifest:
         manifest = self.run.manifest(name)
         if manifest is None:
@@ -210,6 +226,7 @@ class Walk:
         if done:
             self.watcher.finish(name, done, cached=True)
             return done
+        self._before[name] = self.run.manifest(name)
         self.run.begin(name)
         self.watcher.start(name, total, unit)
         begin, embedding = time.perf_counter(), self.hands.embedder.seconds
@@ -267,91 +284,100 @@ class Walk:
     def _ratings(self) -> Any:
         return self.run.store("ratings", self.hands.rater.key, rate_stage.STORE_SCHEMA)
 
+    def _graph(self) -> _Work:
+        settings = self.recipe.neighbors
+        before = self._before.get("graph")
+        vectors = self.vectors
+        if before and before.in_ < len(vectors) and before.figures["vectors"] == _hash(vectors[: before.in_]):
+            # rows were appended: the old part of the graph still stands
+            graph = neighbors.extend(Graph.load(self.run.step("graph")), vectors, wanted=settings.k)
+        else:
+            graph = neighbors.build(
+                vectors,
+                settings.k,
+                seed=self.recipe.seed,
+                exact_below=settings.exact_below,
+                recall_target=settings.recall,
+                threads=self.recipe.embed.threads,
+            )
+        graph.save(self.run.step("graph"))
+        figures = {"exact": graph.exact, "recall": graph.recall, "k": graph.k, "vectors": _hash(vectors)}
+        return _Work(len(vectors), len(vectors), figures=figures)
+
     def _curate(self) -> _Work:
         table = self.run.read_records("rate", ["id", "rating"])
         rating = table.column("rating").to_numpy(zero_copy_only=False)
         rated = np.flatnonzero(~np.isnan(rating))
         settings = self.recipe.curate
         curated, flagged, confidence = rating.copy(), np.zeros(len(rating), bool), np.full(len(rating), np.nan)
-        notes: list[str] = []
         figures: dict[str, Any] = {}
-        if settings.method == "ds2" and len(rated):
+        note = ""
+        if settings.method == "ds2":
             stage = CurateStage(
                 neighbors=settings.neighbors,
                 rounds=settings.rounds,
+                sample=settings.sample,
                 min_confidence=settings.min_confidence,
                 seed=self.recipe.seed,
             )
-            result = stage.run(rating[rated], self.vectors[rated])
-            curated[rated], flagged[rated], confidence[rated] = result.curated, result.flagged, result.confidence
-            figures = {"T": result.T.tolist(), "p": result.p.tolist()}
-            notes = [result.note] if result.note else []
-        high, line = _tiers(curated, settings.high_rating, settings.high_share)
-        figures |= {
-            "flagged": int(flagged.sum()),
-            "replaced": int((curated[rated] != rating[rated]).sum()),
-            "high": int(high.sum()),
-            "high_line": line,
-        }
+            found = stage.run(rating[rated], self.graph_of_pool(), rated)
+            curated[rated], flagged[rated], confidence[rated] = found.curated, found.flagged, found.confidence
+            note = found.note
+            figures = {
+                "classes": found.classes.tolist(),
+                "transition": np.round(found.transition, 4).tolist(),
+                "prior": np.round(found.prior, 4).tolist(),
+                "flagged": int(flagged.sum()),
+                "replaced": int((curated[rated] != rating[rated]).sum()),
+            }
+        high, line = tiers(curated, settings.high_rating, settings.high_share)
         tier = [None if np.isnan(r) else "high" if h else "low" for r, h in zip(rating, high, strict=True)]
-        self.run.write_records(
-            "curate",
-            pa.table(
-                {
-                    "id": table.column("id"),
-                    "rating": pa.array(rating, from_pandas=True),
-                    "curated_rating": pa.array(curated, from_pandas=True),
-                    "flagged": flagged,
-                    "confidence": pa.array(confidence, from_pandas=True),
-                    "tier": pa.array(tier, pa.string()),
-                }
-            ),
-        )
-        return _Work(len(rated), len(rated), notes=tuple(notes), figures=figures)
+        columns = {
+            "id": table.column("id"),
+            "rating": pa.array(rating, from_pandas=True),
+            "curated_rating": pa.array(curated, from_pandas=True),
+            "flagged": pa.array(flagged),
+            "confidence": pa.array(confidence, from_pandas=True),
+            "tier": pa.array(tier, pa.string()),
+        }
+        self.run.write_records("curate", pa.table(columns))
+        figures |= {"high": int(high.sum()), "high_line": line}
+        return _Work(len(rated), len(rated), notes=(f"curate: {note}",) if note else (), figures=figures)
 
     def _cluster(self) -> _Work:
         tiers = self.run.read_records("curate", ["tier"]).column("tier")
         low = np.flatnonzero(pc.equal(tiers, "low").fill_null(False).to_numpy(zero_copy_only=False))
         self.watcher.start("cluster", len(low), UNITS["cluster"])
-        result = self.cluster_stage().run(self.vectors[low], self.groups(low))
+        found = self.cluster_rows(low)
         ids = self.pool.column("id").take(pa.array(low)).to_pylist()
-        names = cluster_ids(result.labels, ids)
-        reasons = [None if name else reason for name, reason in zip(names, result.reasons, strict=True)]
-        self.run.write_records(
-            "cluster",
-            pa.table(
-                {
-                    "row": pa.array(low, pa.int64()),
-                    "id": pa.array(ids, pa.string()),
-                    "cluster": pa.array(names, pa.string()),
-                    "reason": pa.array(reasons, pa.string()),
-                }
-            ),
-        )
-        dropped = _count([reason for reason in reasons if reason])
-        return _Work(len(low), len(low) - sum(dropped.values()), dropped, figures=dict(result.figures))
+        columns = {
+            "row": pa.array(low, pa.int64()),
+            "id": pa.array(ids, pa.string()),
+            "cluster": pa.array(cluster_ids(found.labels.tolist(), ids), pa.string()),
+            "reason": pa.array([reason or None for reason in found.reasons], pa.string()),
+        }
+        self.run.write_records("cluster", pa.table(columns))
+        dropped = dict(found.dropped)
+        return _Work(len(low), len(low) - sum(dropped.values()), dropped, figures=dict(found.figures))
 
-    def cluster_stage(self) -> ClusterStage:
-        """The cluster stage as the recipe sets it."""
+    def cluster_rows(self, rows: npt.NDArray[np.int64]) -> Clustered:
+        """Cluster these rows of the pool as the recipe says."""
         settings = self.recipe.cluster
-        return ClusterStage(
-            min_size=settings.min_size,
-            max_size=settings.max_size,
-            mean_size=settings.mean_size,
-            floor=settings.floor,
-            seed=self.recipe.seed,
+        stage = ClusterStage(
+            min_size=settings.min_size, max_size=settings.max_size, mean_size=settings.mean_size, floor=settings.floor
         )
+        return stage.run(self.vectors, self.graph_of_pool(), rows=rows, groups=self._groups()[rows])
 
-    def groups(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """One number a row; rows of different numbers never share a cluster."""
-        settings = self.recipe.cluster
+    def _groups(self) -> npt.NDArray[np.int64]:
+        """(rows of the pool,) one number each; rows of different numbers never share a cluster."""
         sources = self.pool.column("source")
         columns = [self.pool.column("task_type").to_pylist()]
-        if not settings.across_languages:
+        if not self.recipe.cluster.across_languages:
             columns.append(settled_languages(self.pool.column("language"), sources))
-        if not settings.across_sources:
+        if not self.recipe.cluster.across_sources:
             columns.append(sources.to_pylist())
-        return as_numbers(columns)[rows]
+        numbers: dict[tuple[str, ...], int] = {}
+        return np.array([numbers.setdefault(parts, len(numbers)) for parts in zip(*columns, strict=True)], np.int64)
 
     def clusters(self) -> Iterator[list[Cluster]]:
         """The clusters in the order of their first rows, in batches."""
@@ -451,14 +477,13 @@ class Walk:
         )
 
 
-def cluster_ids(labels: npt.NDArray[np.int64], ids: Sequence[str]) -> list[str | None]:
-    """A name for each row's cluster that depends on its members alone; None where the label is −1."""
+def cluster_ids(labels: Sequence[int], ids: Sequence[str]) -> list[str | None]:
+    """A name for each row's cluster that depends on its members alone; None where the label is negative."""
     members: dict[int, list[str]] = {}
-    for label, id_ in zip(labels.tolist(), ids, strict=True):
-        if label >= 0:
-            members.setdefault(label, []).append(id_)
+    for label, id_ in zip(labels, ids, strict=True):
+        members.setdefault(label, []).append(id_)
     names = {label: "mix-" + digest(sorted(rows))[:16] for label, rows in members.items()}
-    return [names.get(label) for label in labels.tolist()]
+    return [names[label] if label >= 0 else None for label in labels]
 
 
 def _rated(table: pa.Table) -> _Work:
@@ -469,7 +494,7 @@ def _rated(table: pa.Table) -> _Work:
     return _Work(len(table), len(table) - failed, failed=failed, figures=figures)
 
 
-def _tiers(
+def tiers(
     rating: npt.NDArray[np.float64], high_rating: float, high_share: float | None
 ) -> tuple[npt.NDArray[np.bool_], dict[str, float]]:
     """Which rows are high, and the line that says so: a class, or a rating that a share of the pool reaches."""
@@ -483,6 +508,10 @@ def _tiers(
 
 def _is_high(rating: float, line: dict[str, float]) -> bool:
     return rating_class(rating) >= line["class"] if "class" in line else rating >= line["rating"]
+
+
+def _hash(vectors: npt.NDArray[np.float16]) -> str:
+    return hashlib.blake2b(np.ascontiguousarray(vectors).tobytes(), digest_size=16).hexdigest()
 
 
 def _count(words: Sequence[str]) -> dict[str, int]:

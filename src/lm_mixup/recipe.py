@@ -58,6 +58,20 @@ class EmbedSettings(Section):
     threads: int | None = Field(None, ge=1, description="Threads of the embedder; empty: all cores.")
 
 
+class NeighborSettings(Section):
+    """The k-NN graph of the run, which curation, clustering and selection share."""
+
+    k: int = Field(
+        24,
+        ge=2,
+        description="Neighbours a row; the vote of curation is taken over 90 % of the rows, so more than its k. [O]",
+    )
+    exact_below: int = Field(
+        50_000, ge=1, description="Exact search below so many rows, an inverted file from there on. [O]"
+    )
+    recall: float = Field(0.98, gt=0, le=1, description="Recall that the inverted file is tuned for. [O]")
+
+
 class RateSettings(Section):
     """Step 1: rate every sample 0-5."""
 
@@ -75,6 +89,7 @@ class CurateSettings(Section):
     method: Literal["ds2", "none"] = Field("ds2", description="ds2, or none to take the ratings as they are.")
     neighbors: int = Field(10, ge=2, description="k of the vote: the row itself and k - 1 neighbours. [D]")
     rounds: int = Field(51, ge=1, description="Bootstrap rounds of the detection. [D]")
+    sample: float = Field(0.9, gt=0, le=1, description="Share of the rows in a bootstrap round. [D]")
     min_confidence: float = Field(
         0.5, ge=0, le=1, description="A flagged rating is replaced from this confidence on. [D]"
     )
@@ -185,6 +200,7 @@ class Recipe(Section):
     seed: int = Field(0, ge=0, description="Seed of everything that draws.")
     pool: PoolSettings = PoolSettings()
     embed: EmbedSettings = EmbedSettings()
+    neighbors: NeighborSettings = NeighborSettings()
     rate: RateSettings = RateSettings()
     curate: CurateSettings = CurateSettings()
     cluster: ClusterSettings = ClusterSettings()

@@ -17,7 +17,7 @@ from lm_mixup import __version__
 from lm_mixup.files import replacing
 from lm_mixup.pool.table import PoolTable
 from lm_mixup.records import Distillate
-from lm_mixup.run import Run
+from lm_mixup.run_folder import Run
 from lm_mixup.stages import distill
 
 _BATCH_ROWS = 1000

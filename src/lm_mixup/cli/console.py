@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
-from lm_mixup.run import Manifest
+from lm_mixup.run_folder import Manifest
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)

@@ -65,7 +65,7 @@ def _job(
     from lm_mixup.collaborators import Edge, assemble
     from lm_mixup.ingest import ingest
     from lm_mixup.pipeline import Walk
-    from lm_mixup.run import Run, write_recipe
+    from lm_mixup.run_folder import Run, write_recipe
 
     work = output.with_name(output.name + ".work")
     with Run(work) as held, console.Watch(quiet=quiet) as watch:
@@ -150,7 +150,7 @@ def curate(
 
     resolved = o.recipe_from(recipe, settings, columns=columns, limit=limit)
     with _job(paths, output, resolved, read_ratings(ratings, rater), quiet) as job:
-        for step in (job.walk.embed, job.walk.rate, job.walk.curate):
+        for step in (job.walk.embed, job.walk.graph, job.walk.rate, job.walk.curate):
             step()
         table = job.walk.run.read_records("curate")
         names = ("rating", "curated_rating", "flagged", "confidence")
@@ -185,12 +185,10 @@ def cluster(
         cluster__mean_size=mean,
     )
     with _job(paths, output, resolved, None, quiet) as job:
-        job.walk.embed()
-        labels, reasons = piecework.cluster_all(job.walk)
-        rows = _added(
-            job, {"cluster": [None if x < 0 else x for x in labels], "cluster_reason": [r or None for r in reasons]}
-        )
-        _write(output, (row if row["cluster"] is None else _without(row, "cluster_reason") for row in rows))
+        found = piecework.cluster_all(job.walk)
+        labels = [label if label >= 0 else None for label in found.labels.tolist()]
+        rows = _added(job, {"cluster": labels, "cluster_reason": found.reasons})
+        _write(output, (row if row["cluster_reason"] else _without(row, "cluster_reason") for row in rows))
     return None
 
 

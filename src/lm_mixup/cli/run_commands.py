@@ -83,7 +83,7 @@ def _edge(watch: Watch) -> Any:
 def _show(folder: Path, summary: dict[str, Any], *, as_json: bool, quiet: bool) -> None:
     from lm_mixup import train_set
     from lm_mixup.cli import console
-    from lm_mixup.run import Run
+    from lm_mixup.run_folder import Run
 
     if not quiet and not as_json:
         console.out.print(console.stage_table(summary))
@@ -113,7 +113,7 @@ def stage_on_run(stage: str, folder: Path, recipe: Recipe | None, settings: list
     from lm_mixup.collaborators import assemble
     from lm_mixup.pipeline import Walk
     from lm_mixup.recipe import load
-    from lm_mixup.run import Run, write_recipe
+    from lm_mixup.run_folder import Run, write_recipe
 
     Run(folder, read_only=True)
     resolved = recipe or load(folder / "recipe.yaml", settings or [])
@@ -131,7 +131,7 @@ def stage_on_run(stage: str, folder: Path, recipe: Recipe | None, settings: list
 def status(folder: RunFolder, as_json: o.AsJson = False) -> None:
     """What is finished in a run folder."""
     from lm_mixup.cli import console
-    from lm_mixup.run import STAGES, Run, summary
+    from lm_mixup.run_folder import STAGES, Run, summary
 
     told = summary(Run(folder, read_only=True))
     if as_json:
@@ -158,7 +158,7 @@ def export(
     from lm_mixup import train_set
     from lm_mixup.cli import console
     from lm_mixup.pool.write import export as write
-    from lm_mixup.run import Run
+    from lm_mixup.run_folder import Run
 
     train = Run(folder, read_only=True).folder / "train.jsonl"
     report = write(output, train_set.read_jsonl(train), format_)
@@ -174,7 +174,7 @@ def show(
     """Before and after, and distilled examples beside their sources: those made from the most rows, best first."""
     from lm_mixup import train_set
     from lm_mixup.cli import console
-    from lm_mixup.run import Run
+    from lm_mixup.run_folder import Run
 
     held = Run(folder, read_only=True)
     console.out.print(console.before_after_table(train_set.before_and_after(held)))
@@ -196,7 +196,7 @@ def why(
     from lm_mixup import train_set
     from lm_mixup.cli import console
     from lm_mixup.errors import InputError
-    from lm_mixup.run import Run
+    from lm_mixup.run_folder import Run
 
     held = Run(folder, read_only=True)
     story = train_set.story(held, id_)

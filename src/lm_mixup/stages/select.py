@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from lm_mixup import selection
+from lm_mixup import neighbors, selection
+from lm_mixup.neighbors import Graph
 from lm_mixup.records import rating_class
 
 SCHEMA = pa.schema(
@@ -27,6 +28,9 @@ SCHEMA = pa.schema(
     ]
 )
 """One row a candidate; not selected: ``reason`` is ``near-duplicate`` (of ``represented_by``) or ``over-budget``."""
+
+_DUPLICATES_SEEN = 24
+"""Neighbours a row that near-duplicates are looked for among, before the search goes on beyond the graph."""
 
 DISTILLED, ORIGINAL = "distilled", "original"
 
@@ -75,9 +79,10 @@ class SelectStage:
     def run(self, candidates: Candidates, budget_rows: int) -> Selection:
         """Deterministic: ties end with the id."""
         count = len(candidates.ids)
-        long_tail = selection.long_tail(candidates.vectors, k=self._neighbors, seed=self._seed)
+        graph = neighbors.build(candidates.vectors, max(self._neighbors, _DUPLICATES_SEEN), seed=self._seed)
+        long_tail = selection.long_tail(graph, k=self._neighbors)
         ranked = self._rank(candidates, long_tail)
-        stands_for = self._representatives(candidates, ranked)
+        stands_for = self._representatives(candidates, graph, ranked)
         unique = [i for i in ranked if stands_for[i] == i]
         distilled = [i for i in unique if candidates.origins[i] == DISTILLED]
         originals = [i for i in unique if candidates.origins[i] != DISTILLED]
@@ -107,7 +112,7 @@ class SelectStage:
         notes = _notes(budget_rows, wanted, from_distilled, from_originals)
         return Selection(pa.Table.from_pylist(rows, schema=SCHEMA), notes, figures)
 
-    def _rank(self, candidates: Candidates, long_tail: npt.NDArray[np.float64]) -> list[int]:
+    def _rank(self, candidates: Candidates, long_tail: npt.NDArray[np.float32]) -> list[int]:
         def best_first(i: int) -> tuple[float, float, float, str]:
             rating, rare = float(candidates.ratings[i]), float(long_tail[i])
             if self._order == "class":
@@ -116,31 +121,29 @@ class SelectStage:
 
         return sorted(range(len(candidates.ids)), key=best_first)
 
-    def _representatives(self, candidates: Candidates, ranked: list[int]) -> list[int]:
+    def _representatives(self, candidates: Candidates, graph: Graph, ranked: list[int]) -> list[int]:
         """For every candidate the one that stands for it: itself, or a better one with (nearly) the same text."""
-        stands_for = list(range(len(candidates.ids)))
         first: dict[str, int] = {}
-        for i in ranked:
-            stands_for[i] = first.setdefault(candidates.texts[i], i)
+        same = {i: first.setdefault(candidates.texts[i], i) for i in ranked}
         if self._duplicate_cosine is None:
-            return stands_for
-        unique = [i for i in ranked if stands_for[i] == i]
-        among = selection.near_duplicates(candidates.vectors[unique], threshold=self._duplicate_cosine)
-        merged = {i: unique[int(representative)] for i, representative in zip(unique, among, strict=True)}
-        return [merged[i] for i in stands_for]
+            return [same[i] for i in range(len(ranked))]
+        priority = np.empty(len(ranked), np.int64)
+        priority[ranked] = np.arange(len(ranked))
+        near = selection.near_duplicates(
+            candidates.vectors, graph, threshold=self._duplicate_cosine, priority=priority
+        ).stands_for
+        return [int(near[same[i]]) for i in range(len(ranked))]
 
 
 def _notes(budget: int, wanted: int, distilled: int, originals: int) -> tuple[str, ...]:
-    taken, wanted_originals = distilled + originals, budget - wanted
+    """What to tell the user where a side, or both, had too few rows."""
     notes = []
-    if distilled < wanted <= budget and originals > wanted_originals:
-        notes.append(
-            f"only {distilled} of {wanted} distilled rows could be had; originals filled {originals - wanted_originals}"
-        )
-    if originals < wanted_originals and distilled > wanted:
-        notes.append(
-            f"only {originals} of {wanted_originals} originals could be had; distilled rows filled {distilled - wanted}"
-        )
-    if taken < budget:
-        notes.append(f"the budget was {budget} rows, but only {taken} candidates are good enough and no duplicates")
+    sides = (("distilled rows", distilled, wanted, originals), ("originals", originals, budget - wanted, distilled))
+    for name, got, asked, other in sides:
+        if got < asked:
+            filled = other - (budget - asked)
+            by = f"; the other side filled {filled}" if filled > 0 else ""
+            notes.append(f"select: only {got} of {asked} {name} are good enough and no duplicates{by}")
+    if distilled + originals < budget:
+        notes.append(f"select: the budget was {budget} rows, and {distilled + originals} could be had")
     return tuple(notes)

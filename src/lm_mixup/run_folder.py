@@ -7,6 +7,7 @@
       pool/        records.arrow                 + manifest.json
       STAGE/       records.parquet               + manifest.json     (rate curate cluster distill rerate select)
       embed/       vectors.npy                   + manifest.json
+      graph/       ids.npy, similarities.npy     + manifest.json
       store/       what was worked out, by content: vectors-KEY/ ratings-KEY/ distillates-KEY/
       ledger.sqlite  every LLM request and its answer
 
@@ -37,7 +38,7 @@ from lm_mixup.store import Store
 STAGES = ("rate", "curate", "cluster", "distill", "rerate", "select")
 """The stages in the order of the walk."""
 
-_RECORDS = {"pool": "records.arrow", "embed": "vectors.npy"}
+_RECORDS = {"pool": "records.arrow", "embed": "vectors.npy", "graph": "ids.npy"}
 
 
 @dataclass(frozen=True)
@@ -166,9 +167,9 @@ class Run:
         """Write a step's manifest, its last file; fills in the hash of the records."""
         value = asdict(manifest) | {"output": file_digest(self.records(manifest.step))}
         named = {"in" if name == "in_" else name: entry for name, entry in value.items()}
-        content = orjson.dumps(named, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS) + b"\n"
-        write_bytes(self.step(manifest.step) / "manifest.json", content)
-        return Manifest(**value)
+        options = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
+        write_bytes(self.step(manifest.step) / "manifest.json", orjson.dumps(named, option=options) + b"\n")
+        return self.manifest(manifest.step) or manifest
 
     def write_records(self, name: str, table: pa.Table) -> None:
         """Write a step's records in one step."""
