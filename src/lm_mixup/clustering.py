@@ -8,7 +8,6 @@ own neighbours, so a change in one place of the pool moves clusters there and ha
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,18 +90,18 @@ def cluster(
         near[edges.keep(edges.gain >= _gain_of(floor)).ends()] = True
         reasons[(reasons == PLACED) & ~near] = NO_NEAR_NEIGHBOUR
     build.leave_out(np.flatnonzero(reasons != PLACED))
-    size_of_group = np.bincount(group[reasons == PLACED], minlength=int(group.max(initial=0)) + 1)
-    wanted = np.clip(np.rint(size_of_group / mean_size), -(-size_of_group // max_size), size_of_group // min_size)
+    size_of_group = np.bincount(group[reasons == PLACED], minlength=build.groups)
+    wanted = np.rint(size_of_group / mean_size).astype(np.int64)
 
-    build.merge(edges.copy(), size_of_group - wanted.astype(np.int64))
-    build.place_small(edges)
+    build.merge(edges, wanted)
+    build.place_small(wanted)
     if floor is None:
         build.fill_up()
     for _ in range(move_rounds):
         if not build.move(edges):
             break
     if floor is not None:
-        build.evict(floor, edges)
+        build.evict(floor, edges, wanted)
     labels = build.labels()
     reasons[(labels < 0) & (reasons == PLACED)] = TOO_FEW_ROWS if floor is None else NO_NEAR_NEIGHBOUR
     return Clustering(labels, reasons)
@@ -118,9 +117,6 @@ class _Pairs:
 
     def keep(self, which: Bools) -> _Pairs:
         return _Pairs(self.a[which], self.b[which], self.gain[which])
-
-    def copy(self) -> _Pairs:
-        return _Pairs(self.a.copy(), self.b.copy(), self.gain.copy())
 
     def ends(self) -> Int64s:
         return np.concatenate([self.a, self.b])
@@ -178,6 +174,7 @@ class _Build:
     def __init__(self, rows: Float32s, group: Int64s, min_size: int, max_size: int, floor: float | None):
         n = len(rows)
         self.rows, self.group, self.floor = rows, group, floor
+        self.groups = int(group.max(initial=-1)) + 1
         self.min_size, self.max_size = min_size, max_size
         self.sums = rows.copy()  # (n, dim), stale where a cluster is gone
         self.norms = np.ones(n, np.float32)
@@ -188,25 +185,27 @@ class _Build:
         """Rows that take no part."""
         self.of[rows], self.sizes[rows] = _NOWHERE, 0
 
-    def merge(self, pairs: _Pairs, left: Int64s, only: Callable[[_Pairs], Bools] | None = None) -> _Pairs:
-        """Merge pairs in rounds until none is allowed, or each group has had its ``left`` merges (changed in place).
+    def merge(self, pairs: _Pairs, wanted: Int64s) -> None:
+        """Merge pairs in rounds until none is allowed.
 
-        ``only`` narrows the pairs anew in each round. Returns what was left of them.
+        Two clusters within the band merge only where their group has more such than ``wanted`` (one number a group);
+        one below the band may always merge.
         """
         pairs = self._allowed(pairs)
         while len(pairs.a):
-            open_pairs = left[self.group[pairs.a]] > 0
-            if only is not None:
-                open_pairs &= only(pairs)
-            best = self._mutual(pairs, np.flatnonzero(open_pairs))
-            best = best[_rank_within(self.group[pairs.a[best]]) < left[self.group[pairs.a[best]]]]
+            firm_a, firm_b = self.sizes[pairs.a] >= self.min_size, self.sizes[pairs.b] >= self.min_size
+            both = firm_a & firm_b
+            slots = np.flatnonzero(self.sizes >= self.min_size)
+            spare = np.bincount(self.group[slots], minlength=self.groups) - wanted
+            best = self._mutual(pairs, np.flatnonzero(~both | (spare > 0)[self.group[pairs.a]]))
+            costly = best[both[best]]
+            over = _rank_within(self.group[pairs.a[costly]]) >= spare[self.group[pairs.a[costly]]]
+            best = np.setdiff1d(best, costly[over], assume_unique=True)
             if not len(best):
                 break
             kept, gone = pairs.a[best], pairs.b[best]
-            np.subtract.at(left, self.group[kept], 1)
             self._join(kept, gone)
             pairs = self._after(pairs, kept, gone)
-        return pairs
 
     def _mutual(self, pairs: _Pairs, among: Int64s) -> Int64s:
         """Those of ``among`` that are the best pair of both their ends, best first; ties go to the lower rows."""
@@ -262,24 +261,17 @@ class _Build:
             fits &= (size_a + size_b > 2) | (pairs.gain >= _gain_of(self.floor))
         return pairs.keep(fits)
 
-    def place_small(self, edges: _Pairs) -> None:
-        """Merge clusters below the band with the best neighbour that has room, near ones first, then any."""
-        no_limit = np.full(int(self.group.max(initial=0)) + 1, len(self.of))
-        pairs = self.pairs_of(self.of[edges.a], self.of[edges.b])
-        self.merge(pairs, no_limit, self._has_small)
+    def place_small(self, wanted: Int64s) -> None:
+        """Merge clusters below the band that have no graph neighbour with room with the nearest that has."""
         while True:
             offers = self._offers(self._small())
             if not len(offers.a):
                 return
-            self.merge(offers, no_limit, self._has_small)
+            self.merge(offers, wanted)
 
     def _small(self) -> Int64s:
         """Clusters below the band."""
         return np.flatnonzero((self.sizes > 0) & (self.sizes < self.min_size))
-
-    def _has_small(self, pairs: _Pairs) -> Bools:
-        small: Bools = np.minimum(self.sizes[pairs.a], self.sizes[pairs.b]) < self.min_size
-        return small
 
     def _offers(self, clusters: Int64s) -> _Pairs:
         """Pairs of each of these with the clusters nearest to it that have room for one of its size."""
@@ -367,10 +359,10 @@ class _Build:
         norms = self.norms[self.of[row]]
         return norms - _length_with(norms, -_dots(self.rows, row, self.sums, self.of[row]), 1)
 
-    def evict(self, floor: float, edges: _Pairs) -> None:
+    def evict(self, floor: float, edges: _Pairs, wanted: Int64s) -> None:
         """Take out rows below the floor, give them one chance with another cluster, and leave out the rest for good."""
         self._evict_once(floor, stay=True)
-        self.place_small(edges)
+        self.merge(self.pairs_of(self.of[edges.a], self.of[edges.b]), wanted)
         self._evict_once(floor, stay=False)
 
     def _evict_once(self, floor: float, *, stay: bool) -> None:

@@ -63,7 +63,7 @@ class ClusterStage:
     def run(
         self, vectors: Floats, graph: Graph, *, rows: Integers | None = None, groups: Integers | None = None
     ) -> Clustered:
-        """Cluster ``vectors[rows]`` (all by default); rows of different ``groups`` (one for each of ``rows``) never mix.
+        """Cluster ``vectors[rows]``, all by default; ``groups``, one for each of ``rows``, never mix.
 
         ``vectors`` (n, dim) and ``graph`` are of the whole pool: the low rows' neighbours are taken from there.
         """
@@ -88,6 +88,6 @@ class ClusterStage:
         dropped = {name: int(count) for name, count in zip(clustering.REASONS, counts, strict=True) if name and count}
         if sum(dropped.values()) != int((labels < 0).sum()):
             raise InvariantError(f"cluster: {int((labels < 0).sum())} of {len(labels)} rows are out, but {dropped}")
-        chosen = np.arange(len(vectors)) if rows is None else rows
+        chosen = np.arange(len(vectors)) if rows is None else np.asarray(rows, np.int64)
         reasons = [clustering.REASONS[code] for code in codes.tolist()]
         return Clustered(labels, reasons, dropped, clustering.figures(vectors, chosen, labels))
