@@ -9,6 +9,7 @@ from typing import Any
 
 from lm_mixup.errors import MissingExtraError, PoolError
 from lm_mixup.pool.containers import container_of
+from lm_mixup.pool.listing import METADATA
 
 SPLIT_WORDS = {
     "train": ("train", "training"),
@@ -21,15 +22,14 @@ _ADDRESS = re.compile(
     r"(?:hf://datasets/)?(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(?:@(?P<revision>[\w.-]+))?"
     r"(?:/(?P<folder>[\w./ -]+?))?(?::(?P<split>[\w.-]+))?/?"
 )
-_METADATA = frozenset({"dataset_info.json", "dataset_infos.json", "state.json", "dataset_dict.json"})
 
 
 def fetch(address: str, notes: list[str]) -> list[tuple[Path, str, str]]:
     """The data files of ``org/name`` or ``hf://datasets/org/name[@revision][/folder][:split]``.
 
     Returns ``(local path, name, source)`` of each, in the order of their names, all of one commit. ``split`` is
-    ``train`` unless named. Without a network, what an earlier fetch left in the cache is used, and ``notes`` say so.
-    Raises :class:`PoolError`, or :class:`MissingExtraError` without huggingface-hub.
+    ``train`` unless named; what of the repository is left aside goes into ``notes``. Files that were fetched before
+    are not fetched again. Raises :class:`PoolError`, or :class:`MissingExtraError` without huggingface-hub.
     """
     parsed = _ADDRESS.fullmatch(address)
     if not parsed:
@@ -47,7 +47,12 @@ def fetch(address: str, notes: list[str]) -> list[tuple[Path, str, str]]:
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError) as error:
         raise PoolError(f"{address}: neither a file here nor a data set (or revision) on the hub") from error
     except (OSError, errors.HfHubHTTPError, *_network_errors()) as error:
-        return _from_cache(address, repo, revision, folder, split, notes, error)
+        # the cache is not read instead: it does not say whether an earlier fetch got all files of the split
+        raise PoolError(
+            f"{address}: not a file here, and the hub cannot be reached ({_short(error)}). Expected a path, or a "
+            f"network; or fetch it where there is one: hf download {repo} --repo-type dataset --local-dir DIR, "
+            "then name DIR"
+        ) from error
     files = choose([s.rfilename for s in info.siblings or []], folder, split, address, notes)
     found = []
     for name in files:
@@ -67,7 +72,7 @@ def choose(names: Sequence[str], folder: str, split: str | None, address: str, n
     """
     wanted = split or "train"
     inside = [n for n in names if not folder or n == folder or n.startswith(folder.rstrip("/") + "/")]
-    data = sorted(n for n in inside if container_of(n) and PurePosixPath(n).name not in _METADATA)
+    data = sorted(n for n in inside if container_of(n) and PurePosixPath(n).name not in METADATA)
     if not data:
         raise PoolError(f"{address}: no data file of a known kind; it has: {_some(names)}")
     splits: dict[str, str | None] = {name: _split_of(name) for name in data}
@@ -92,36 +97,6 @@ def choose(names: Sequence[str], folder: str, split: str | None, address: str, n
 def _split_of(name: str) -> str | None:
     words = re.split(r"[^a-z]+", name.lower())
     return next((split for split, said in SPLIT_WORDS.items() if any(word in said for word in words)), None)
-
-
-def _from_cache(
-    address: str,
-    repo: str,
-    revision: str | None,
-    folder: str,
-    split: str | None,
-    notes: list[str],
-    error: Exception,
-) -> list[tuple[Path, str, str]]:
-    import huggingface_hub
-    from huggingface_hub import errors
-
-    try:
-        root = Path(
-            huggingface_hub.snapshot_download(repo, repo_type="dataset", revision=revision, local_files_only=True)
-        )
-    except errors.LocalEntryNotFoundError:
-        raise PoolError(
-            f"{address}: not a file here, and the hub cannot be reached ({_short(error)}). Expected a path, "
-            "a network, or a data set that was fetched before; on another machine: "
-            f"hf download {repo} --repo-type dataset --local-dir DIR, then name DIR"
-        ) from error
-    names = sorted(str(p.relative_to(root)) for p in root.rglob("*") if p.is_file())
-    notes.append(f"{address}: the hub cannot be reached; read the copy of {root.name[:8]} in the cache")
-    return [
-        (root / name, f"hf://datasets/{repo}@{root.name[:8]}/{name}", repo)
-        for name in choose(names, folder, split, address, notes)
-    ]
 
 
 def _network_errors() -> tuple[type[Exception], ...]:
