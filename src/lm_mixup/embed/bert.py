@@ -75,13 +75,13 @@ def build(openvino: Any, config: BertConfig, weights: Weights) -> Any:
     def ints(*values: int) -> Any:
         return const(values, np.int32)
 
+    def tensor(name: str) -> npt.NDArray[np.float32]:
+        if name not in weights:
+            raise ModelError(f"model.safetensors: expected a BERT encoder, found no tensor {name!r} in it")
+        return weights[name]
+
     def weight(name: str) -> Any:
-        try:
-            return const(weights[name])
-        except KeyError:
-            raise ModelError(
-                f"the weights hold no tensor {name!r}; is this a BERT encoder's model.safetensors?"
-            ) from None
+        return const(tensor(name))
 
     def layer_norm(x: Any, name: str) -> Any:
         x = op.mvn(x, const([-1], np.int64), True, config.eps, "inside_sqrt")
@@ -99,7 +99,7 @@ def build(openvino: Any, config: BertConfig, weights: Weights) -> Any:
 
     length = op.gather(op.shape_of(ids, "i32"), ints(1), first_axis)
     # token type 0 throughout, so its row is one constant with the positions
-    places = weights["embeddings.position_embeddings.weight"] + weights["embeddings.token_type_embeddings.weight"][0]
+    places = tensor("embeddings.position_embeddings.weight") + tensor("embeddings.token_type_embeddings.weight")[0]
     positions = op.slice(const(places), ints(0), length, ints(1), ints(0))
     words = op.gather(weight("embeddings.word_embeddings.weight"), ids, first_axis)
     x = layer_norm(op.add(words, positions), "embeddings.LayerNorm")

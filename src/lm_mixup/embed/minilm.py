@@ -16,10 +16,9 @@ all tokens of its windows, normalised. At 4 windows, a text of 1,016 tokens (abo
 from __future__ import annotations
 
 import hashlib
-import itertools
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +27,7 @@ import numpy.typing as npt
 
 from lm_mixup._openvino import import_openvino
 from lm_mixup.embed.bert import BertConfig, build
+from lm_mixup.embed.windows import batches, window_spans
 from lm_mixup.errors import InputError, MissingExtraError, ModelError
 from lm_mixup.ports import Vectors
 
@@ -171,7 +171,8 @@ class MiniLMEmbedder:
         with self._lock:
             self._queue.set_callback(keep)
             try:
-                for rows, length in _batches([len(window) for window in windows], self._batch_tokens):
+                lengths = [len(window) for window in windows]
+                for rows, length in batches(lengths, batch_tokens=self._batch_tokens, step=LENGTH_STEP):
                     shape = (_ladder(len(rows), self._batch_tokens // length), length)
                     ids, mask = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
                     for place, row in enumerate(rows):
@@ -181,33 +182,6 @@ class MiniLMEmbedder:
             finally:
                 self._queue.wait_all()
         return sums
-
-
-def window_spans(tokens: int, width: int, max_windows: int) -> list[tuple[int, int]]:
-    """Where the windows of a text of ``tokens`` tokens begin and end; at least one, at most ``max_windows``.
-
-    Up to ``max_windows * width`` tokens are covered once, by consecutive windows whose lengths differ by at most
-    one. A longer text gets ``max_windows`` windows of ``width`` tokens: the first, the last, evenly spread between.
-    """
-    count = max(1, -(-tokens // width))
-    if count <= max_windows:
-        edges = [tokens * i // count for i in range(count + 1)]
-        return list(itertools.pairwise(edges))
-    if max_windows == 1:
-        return [(0, width)]
-    starts = [(tokens - width) * i // (max_windows - 1) for i in range(max_windows)]
-    return [(start, start + width) for start in starts]
-
-
-def _batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[tuple[npt.NDArray[np.int64], int]]:
-    """Indices of the windows of each batch and the length they are padded to, longest first."""
-    padded = -(-np.array(lengths, np.int64) // LENGTH_STEP) * LENGTH_STEP
-    order = np.argsort(-padded, kind="stable")
-    for length in np.unique(padded)[::-1].tolist():
-        rows = order[padded[order] == length]
-        size = batch_tokens // length
-        for start in range(0, len(rows), size):
-            yield rows[start : start + size], length
 
 
 def _ladder(rows: int, full: int) -> int:
