@@ -293,14 +293,19 @@ class _Build:
         small = self._small()
         for group in np.unique(self.group[small]):
             waiting = np.flatnonzero(np.isin(self.of, small) & (self.group == group))
+            waiting = waiting[np.lexsort((self.of[waiting], -self.sizes[self.of[waiting]]))]
             self._leave(waiting)
             waiting = np.array([row for row in waiting.tolist() if not self._enter_where_room(row)], np.int64)
-            for start in range(0, len(waiting), self.max_size):
-                part = waiting[start : start + self.max_size]
-                slot = self._free_slots(part[:1])[0]
-                self._enter(part, np.repeat(slot, len(part)))
-                while self.sizes[slot] < self.min_size and self._take_from_others(slot):
-                    pass
+            # every cluster is full now; several below the band may still wait, none of which fits into another
+            while len(waiting) >= self.min_size:
+                part, waiting = waiting[: self.max_size], waiting[self.max_size :]
+                self._enter(part, np.repeat(self._free_slots(part[:1]), len(part)))
+            spared = (self.sizes - self.min_size)[(self.group == group) & (self.sizes > self.min_size)].sum()
+            if len(waiting) and spared >= self.min_size - len(waiting):
+                slot = self._free_slots(waiting[:1])[0]
+                self._enter(waiting, np.repeat(slot, len(waiting)))
+                while self.sizes[slot] < self.min_size:
+                    self._take_from_others(slot)
 
     def _enter_where_room(self, row: int) -> bool:
         """Put a row into the cluster of its group that gains most by it, if one has room."""
@@ -311,16 +316,14 @@ class _Build:
             self._enter(np.array([row]), room[[np.argmax(gain)]])
         return bool(len(room))
 
-    def _take_from_others(self, slot: int) -> bool:
-        """Move the row that costs least from a cluster that can spare one into this one; False where none can."""
+    def _take_from_others(self, slot: int) -> None:
+        """Move the row that costs least from a cluster that can spare one into this one."""
         spare = np.flatnonzero((self.group == self.group[slot]) & (self.of >= 0) & (self.of != slot))
         spare = spare[self.sizes[self.of[spare]] > self.min_size]
-        if len(spare):
-            joined = _length_with(self.norms[[slot]], self.rows[spare] @ self.sums[slot], 1) - self.norms[slot]
-            row = spare[[np.argmax(joined - self._loss_without(spare))]]
-            self._leave(row)
-            self._enter(row, np.array([slot]))
-        return bool(len(spare))
+        joined = _length_with(self.norms[[slot]], self.rows[spare] @ self.sums[slot], 1) - self.norms[slot]
+        row = spare[[np.argmax(joined - self._loss_without(spare))]]
+        self._leave(row)
+        self._enter(row, np.array([slot]))
 
     def move(self, edges: _Pairs) -> bool:
         """Let rows go over to a graph neighbour's cluster where the sum of lengths grows; whether any did."""

@@ -71,8 +71,8 @@ def curate(
     ``graph`` has somewhat more than ``k`` neighbours (k / sample and a few); ``rows`` are the numbers in it of the
     rated rows, where those are not all: rows without a rating have no vote. A vote is held
     among ``k``: the row itself and its k − 1 nearest, in ``rounds`` rounds over a share ``sample`` of the rows drawn
-    with ``seed``. Neighbours of cosine ``copies_at`` or more are passed over: a rater errs alike on copies, so they
-    confirm whatever stands there. A flagged rating is replaced from confidence ``replace_at`` on. ``steps`` are those
+    with ``seed``. Neighbours of cosine ``copies_at`` or more are passed over, and of several copies all but the first:
+    a rater errs alike on copies, so they confirm whatever stands there. A flagged rating is replaced from confidence ``replace_at`` on. ``steps`` are those
     of the fit of T and p.
 
     Fewer than ``min_rows`` rows, a single class, or no row with neighbours other than its copies: nothing is flagged,
@@ -112,7 +112,10 @@ def curate(
 
 @dataclass(frozen=True)
 class _Near:
-    """The graph among the rated rows: ids count those; only ``usable`` entries hold a neighbour that may vote."""
+    """The graph among the rated rows: ids count those; only ``usable`` entries hold a neighbour that may vote.
+
+    Of rows that are copies of each other, one may, and none on the rating of its own copy.
+    """
 
     ids: Int64s
     similarities: npt.NDArray[np.float16]
@@ -122,8 +125,15 @@ class _Near:
 def _near(graph: Graph, rows: Int64s, copies_at: float) -> _Near:
     where = np.full(graph.n, -1)
     where[rows] = np.arange(len(rows))
-    ids, similarities = where[graph.ids[rows]], graph.similarities[rows]
-    return _Near(ids, similarities, (ids >= 0) & (similarities < np.float16(copies_at)))
+    near = graph.ids[rows]
+    ids, similarities = where[near], graph.similarities[rows]
+    usable = (ids >= 0) & (similarities < np.float16(copies_at))
+    text = np.where(usable, graph.copy_of[near], -1 - np.arange(near.shape[1]))
+    by = np.argsort(text, axis=1, kind="stable")
+    again = np.zeros_like(usable)
+    ordered = np.take_along_axis(text, by, axis=1)
+    np.put_along_axis(again, by[:, 1:], ordered[:, 1:] == ordered[:, :-1], axis=1)
+    return _Near(ids, similarities, usable & ~again)
 
 
 def _cannot(n: int, classes: int, usable: Bools, min_rows: int) -> str:

@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from lm_mixup.neighbors import Graph
-from lm_mixup.neighbors.graph import first_copies
 from lm_mixup.neighbors.search import Float32s, Floats, Int64s, similarity_blocks, unit
 
 Bools = npt.NDArray[np.bool_]
@@ -61,11 +60,10 @@ def near_duplicates(
     n = len(vectors)
     place = np.empty(n, np.int64)
     place[np.arange(n) if priority is None else np.lexsort((np.arange(n), priority))] = np.arange(n)
-    copy_of = first_copies(vectors) if n else np.empty(0, np.int64)
-    leader = np.full(n, n)
-    np.minimum.at(leader, copy_of, place)
-    row_at = np.argsort(place)
-    leader = row_at[leader[copy_of]] if n else copy_of
+    # of copies, the first by place stands for all
+    best = np.full(n, n)
+    np.minimum.at(best, graph.copy_of, place)
+    leader = np.argsort(place)[best[graph.copy_of]]
     a, b = _near_pairs(vectors, graph, leader, threshold)
     stands = _keep_first(n, place, a, b)
     return NearDuplicates(stands[leader])

@@ -31,12 +31,14 @@ class Graph:
 
     ``ids`` (n, k) int32 and ``similarities`` (n, k) float16, the cosines: nearest first, rows equally near (after
     rounding to float16) by row number. k is the number asked for or n − 1, whichever is less, so every entry is a
-    neighbour. A row is never its own neighbour, but a copy of it may be. ``exact`` says how it was found; ``recall``
-    is the share of the true neighbours that are in it, measured on a sample (1 where exact).
+    neighbour. A row is never its own neighbour, but a copy of it may be; ``copy_of`` (n,) int32 is the first row that
+    equals each bit by bit, itself where none does. ``exact`` says how the graph was found; ``recall`` is the share of
+    the true neighbours that are in it, measured on a sample (1 where exact).
     """
 
     ids: Int32s
     similarities: Float16s
+    copy_of: Int32s
     exact: bool
     recall: float
 
@@ -52,13 +54,14 @@ class Graph:
 
     def nearest(self, k: int) -> Graph:
         """The same graph with the first k neighbours alone (a view)."""
-        return Graph(self.ids[:, :k], self.similarities[:, :k], self.exact, self.recall)
+        return Graph(self.ids[:, :k], self.similarities[:, :k], self.copy_of, self.exact, self.recall)
 
     def save(self, folder: Path) -> None:
-        """Write ``ids.npy``, ``similarities.npy`` and, last, ``graph.json`` into ``folder``."""
+        """Write ``ids.npy``, ``similarities.npy``, ``copy_of.npy`` and, last, ``graph.json`` into ``folder``."""
         folder.mkdir(parents=True, exist_ok=True)
         np.save(folder / "ids.npy", self.ids, allow_pickle=False)
         np.save(folder / "similarities.npy", self.similarities, allow_pickle=False)
+        np.save(folder / "copy_of.npy", self.copy_of, allow_pickle=False)
         head = {"version": _VERSION, "n": self.n, "k": self.k, "exact": self.exact, "recall": self.recall}
         (folder / "graph.json").write_text(json.dumps(head, indent=2) + "\n", encoding="utf-8")
 
@@ -69,15 +72,17 @@ class Graph:
             head: dict[str, Any] = json.loads((folder / "graph.json").read_text(encoding="utf-8"))
             ids = np.load(folder / "ids.npy", mmap_mode="r", allow_pickle=False)
             similarities = np.load(folder / "similarities.npy", mmap_mode="r", allow_pickle=False)
+            copy_of = np.load(folder / "copy_of.npy", mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise RunError(f"{folder}: expected a saved neighbour graph, got: {error}; delete the folder") from error
         shape = (head.get("n"), head.get("k"))
-        if head.get("version") != _VERSION or ids.shape != shape or similarities.shape != shape:
+        fits = ids.shape == similarities.shape == shape and copy_of.shape == shape[:1]
+        if head.get("version") != _VERSION or not fits:
             raise RunError(
                 f"{folder}: expected a neighbour graph of version {_VERSION} and shape {shape}, got version "
-                f"{head.get('version')} and shapes {ids.shape}, {similarities.shape}; delete the folder"
+                f"{head.get('version')} and shapes {ids.shape}, {similarities.shape}, {copy_of.shape}; delete the folder"
             )
-        return cls(ids, similarities, bool(head["exact"]), float(head["recall"]))
+        return cls(ids, similarities, copy_of, bool(head["exact"]), float(head["recall"]))
 
 
 def build(
@@ -110,10 +115,10 @@ def build(
         raise ValueError(f"k is at least 0, got {k}")
     n = len(vectors)
     k = max(0, min(k, n - 1))
+    copy_of = first_copies(vectors)
     if k == 0:
-        return Graph(np.empty((n, 0), np.int32), np.empty((n, 0), np.float16), True, 1.0)
-    representative = first_copies(vectors)
-    unique = np.flatnonzero(representative == np.arange(n))
+        return Graph(np.empty((n, 0), np.int32), np.empty((n, 0), np.float16), copy_of, True, 1.0)
+    unique = np.flatnonzero(copy_of == np.arange(n))
     rows = vectors if len(unique) == n else vectors[unique]
     few = min(k, len(unique) - 1)
     exact, recall = len(unique) < exact_below, 1.0
@@ -127,8 +132,8 @@ def build(
         recall = index.tune(few, target=recall_target, tolerance=tolerance, sample=recall_sample, seed=seed)
         ids, similarities = index.neighbors(few)
     if len(unique) < n:
-        ids, similarities = _put_back(ids, similarities, representative, unique, k)
-    return Graph(ids, similarities, exact, recall)
+        ids, similarities = _put_back(ids, similarities, copy_of, unique, k)
+    return Graph(ids, similarities, copy_of, exact, recall)
 
 
 def extend(graph: Graph, vectors: Floats, *, wanted: int) -> Graph:
@@ -159,10 +164,10 @@ def extend(graph: Graph, vectors: Floats, *, wanted: int) -> Graph:
     ids = np.concatenate([graph.ids, new_ids])
     similarities = np.concatenate([graph.similarities, new_similarities])
     _insert(ids, similarities, *(np.concatenate(parts) for parts in zip(*joined, strict=True)))
-    return Graph(ids, similarities, graph.exact, graph.recall)
+    return Graph(ids, similarities, first_copies(vectors), graph.exact, graph.recall)
 
 
-def first_copies(vectors: Floats) -> Int64s:
+def first_copies(vectors: Floats) -> Int32s:
     """(n,) The number of the first row that equals each row bit by bit; a row without an earlier copy is its own."""
     n = len(vectors)
     hashes = np.empty(n, np.uint64)
@@ -172,7 +177,7 @@ def first_copies(vectors: Floats) -> Int64s:
         block = np.ascontiguousarray(vectors[start : start + (1 << 14)]).view(words).astype(np.uint64)
         hashes[start : start + len(block)] = (block * factors).sum(axis=1, dtype=np.uint64)
     _, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
-    found: Int64s = first[inverse]
+    found: Int32s = first.astype(np.int32)[inverse]
     # a hash may lie: a row that differs from the first of its hash counts as unique
     for row in np.flatnonzero(found != np.arange(n)):
         if not np.array_equal(vectors[row], vectors[found[row]]):
@@ -180,12 +185,10 @@ def first_copies(vectors: Floats) -> Int64s:
     return found
 
 
-def _put_back(
-    ids: Int32s, similarities: Float16s, representative: Int64s, unique: Int64s, k: int
-) -> tuple[Int32s, Float16s]:
+def _put_back(ids: Int32s, similarities: Float16s, copy_of: Int32s, unique: Int64s, k: int) -> tuple[Int32s, Float16s]:
     """From the graph of the unique rows (ids count those) to the graph of all rows."""
-    n = len(representative)
-    group = np.searchsorted(unique, representative)
+    n = len(copy_of)
+    group = np.searchsorted(unique, copy_of)
     members = np.argsort(group, kind="stable")
     sizes = np.bincount(group, minlength=len(unique))
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])

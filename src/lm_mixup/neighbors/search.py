@@ -172,7 +172,7 @@ class InvertedFile:
             queries = unit(self.rows[start:stop])
             found, values = self._search(queries, k + 1 + _SPARE)
             own = np.arange(start, stop)[:, None]
-            values[(found == own) | (found < 0)] = _NEVER
+            values[found == own] = _NEVER
             short = np.flatnonzero((values > _NEVER).sum(axis=1) < k)
             ids[start:stop], similarities[start:stop] = order(found.astype(np.int32), values.astype(np.float16), k)
             if len(short):
@@ -184,6 +184,7 @@ class InvertedFile:
         with _threads_set(_faiss(), self._threads):
             self._index.nprobe = self.probes
             values, found = self._index.search(queries, min(k, len(self.rows)))
+        values[found < 0] = _NEVER  # fewer rows in the cells looked into than were asked for
         return found, values
 
     def _kth(self, queries: Float32s, k: int) -> Float16s:

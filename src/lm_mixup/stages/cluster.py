@@ -90,4 +90,4 @@ class ClusterStage:
             raise InvariantError(f"cluster: {int((labels < 0).sum())} of {len(labels)} rows are out, but {dropped}")
         chosen = np.arange(len(vectors)) if rows is None else np.asarray(rows, np.int64)
         reasons = [clustering.REASONS[code] for code in codes.tolist()]
-        return Clustered(labels, reasons, dropped, clustering.figures(vectors, chosen, labels))
+        return Clustered(labels, reasons, dropped, clustering.figures(vectors, chosen, labels.astype(np.int64)))
