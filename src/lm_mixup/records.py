@@ -47,8 +47,8 @@ class Message:
     """One turn of a conversation.
 
     ``role`` is ``system``, ``user``, ``assistant`` or ``tool``; ``content`` is plain text and may be empty only where
-    ``extra`` carries tool calls. ``extra`` keeps every other key of the message (``tool_calls``, ``tool_call_id``,
-    ``name`` …) exactly as given, as JSON-able values.
+    ``extra`` carries tool calls, and in a tool's turn. ``extra`` keeps every other key of the message (``tool_calls``,
+    ``tool_call_id``, ``name`` …) exactly as given, as JSON-able values.
     """
 
     role: str
