@@ -21,6 +21,8 @@ from lm_mixup import __version__
 from lm_mixup.cli import file_commands, run_commands, setup_commands
 from lm_mixup.errors import LMMixupError
 
+INTERRUPTED = 130
+
 app = typer.Typer(
     name="lm-mixup",
     help="Instruction distillation: a large pool of mixed quality in, a small, dense, verifiable train set out.",
@@ -57,10 +59,15 @@ def main() -> None:
     except LMMixupError as error:
         print(f"lm-mixup: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
-    except KeyboardInterrupt:
-        print("lm-mixup: interrupted; what was finished is kept, and the same command goes on", file=sys.stderr)
-        raise SystemExit(130) from None
+    except SystemExit as leaving:
+        if leaving.code == INTERRUPTED:  # typer turns Ctrl-C into this, without a word
+            print("lm-mixup: interrupted; what was finished is kept, and the same command goes on", file=sys.stderr)
+        raise
     except BrokenPipeError:
         # the reader of our output (head, less) has gone: no error
         sys.stderr.close()
         raise SystemExit(0) from None
+
+
+if __name__ == "__main__":
+    main()
