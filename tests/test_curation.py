@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lm_mixup.curation import _near as near_of
-from lm_mixup.curation import consensus, curate, estimate
+from lm_mixup.curation import consensus, curate, curate_jointly, estimate
 from lm_mixup.neighbors import build
 from lm_mixup.stages.curate import CurateStage
 from tests.neighborhoods import clustered
@@ -140,6 +140,36 @@ def test_a_rating_that_is_no_number_is_refused(bad):
     observed[3] = bad
     with pytest.raises(ValueError, match="leave failed ratings out"):
         curate(observed, build(vectors, 12))
+
+
+def test_ratings_that_near_rows_do_not_share_are_left_alone_and_said():
+    vectors, _ = clustered(600)
+    found = curate(np.random.default_rng(0).integers(0, 6, 600).astype(float), build(vectors, 24))
+    assert "do not share" in found.note
+    assert not found.flagged.any()
+
+
+def test_raters_of_different_scales_are_joined_by_their_order():
+    vectors, true, _ = noisy(600, classes=5)
+    rng = np.random.default_rng(3)
+    mild = np.clip(np.round(true * 0.4 + 3 + rng.normal(0, 0.5, 600)), 0, 5)
+    harsh = np.clip(np.round(true * 0.9 - 1 + rng.normal(0, 1.0, 600)), 0, 5)
+    joint = curate_jointly(np.stack([mild, harsh], axis=1), build(vectors, 24))
+
+    def order(a, b):
+        return np.corrcoef(np.argsort(np.argsort(a)), b)[0, 1]
+
+    assert order(joint.curated, true) > order(mild + harsh, true) > 0.5
+    assert ((joint.curated >= 0) & (joint.curated <= 5)).all()
+    assert joint.flagged.shape == (600, 2)
+    np.testing.assert_allclose(np.diag(joint.agreement), 1)
+
+
+@pytest.mark.parametrize("n", [0, 1, 2])
+def test_hardly_any_rows_are_joined_too(n):
+    joint = curate_jointly(np.full((n, 3), 2.0), build(clustered(n)[0], 5))
+    assert joint.curated.tolist() == [2.0] * n
+    assert not joint.flagged.any()
 
 
 def test_a_seed_decides_the_result():
