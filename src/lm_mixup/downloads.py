@@ -125,8 +125,10 @@ def _run_pip(command: list[str], staging: Path, tell: Tell) -> None:
         log.seek(0)
         said = log.read().decode(errors="replace").strip().splitlines() or [f"exit status {process.returncode}"]
     if process.returncode:
+        # of a network that is not there pip's last line says only that it found no package
+        broken = [line for line in said[:-1] if "connection broken" in line][-1:]
         # an index address may carry a password; pip hides it, and so do we
-        raise SourceFailed("pip download: " + re.sub(r"//[^/@\s]+@", "//****@", said[-1]))
+        raise SourceFailed("pip download: " + re.sub(r"//[^/@\s]+@", "//****@", "; ".join([*broken, said[-1]])))
 
 
 def _bytes_under(folder: Path) -> int:

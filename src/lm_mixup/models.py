@@ -201,19 +201,25 @@ def _home(spec: ModelSpec, cache_dir: Path) -> Path:
 def _find(spec: ModelSpec, cache_dir: Path) -> tuple[Path | None, list[str]]:
     """The folder that holds the model's right files, or None and why each place does not."""
     home = _home(spec, cache_dir)
-    places = [("cache", home)]
     tried = []
-    try:
-        package = importlib.metadata.distribution(spec.wheel.project)
-        places.append(("installed wheel", Path(str(package.locate_file(spec.wheel.folder)))))
-    except importlib.metadata.PackageNotFoundError:
-        tried.append(f"installed wheel: {spec.wheel.project} is not installed")
-    for label, folder in places:
+    for label, folder in (("cache", home), ("installed wheel", _installed(spec.wheel))):
+        if folder is None:
+            tried.append(f"{label}: {spec.wheel.project} is not installed")
+            continue
         problem = next(filter(None, (_problem(folder / file.name, file, _stamps(home)) for file in spec.files)), None)
         if problem is None:
             return folder, []
         tried.append(f"{label}: {problem}")
     return None, tried
+
+
+def _installed(wheel: Wheel) -> Path | None:
+    """Where an installed wheel has the model's files; the package is not imported."""
+    try:
+        package = importlib.metadata.distribution(wheel.project)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    return Path(str(package.locate_file(wheel.folder)))
 
 
 def _problem(path: Path, file: ModelFile, stamps: Path) -> str | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lm_mixup.embed.minilm import MiniLMEmbedder
@@ -91,14 +91,14 @@ def test_shape_dtype_unit_rows_and_float16_values(embedder: MiniLMEmbedder) -> N
     assert embedder.embed([]).shape == (0, 384)
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, deadline=None)
 @given(picked=st.lists(st.integers(0, len(POOL) - 1), min_size=1, max_size=16))
 def test_a_vector_depends_on_its_text_alone(embedder: MiniLMEmbedder, alone: list[bytes], picked: list[int]) -> None:
     vectors = embedder.embed([POOL[i] for i in picked])
     assert [row.tobytes() for row in vectors] == [alone[i] for i in picked]
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, deadline=None)
 @given(texts=st.lists(st.text(max_size=200), min_size=2, max_size=12), random=st.randoms(use_true_random=False))
 def test_any_texts_in_any_order(embedder: MiniLMEmbedder, texts: list[str], random: object) -> None:
     vectors = embedder.embed(texts)
