@@ -455,7 +455,8 @@ def figures(vectors: Floats, rows: Integers, labels: Int64s) -> dict[str, Any]:
     ``labels`` (m,) are aligned with ``rows``; negative ones are rows left out.
     """
     placed = np.flatnonzero(labels >= 0)
-    sizes = np.bincount(labels[placed])
+    _, numbers = np.unique(labels[placed], return_inverse=True)
+    sizes = np.bincount(numbers)
     out: dict[str, Any] = {
         "clusters": len(sizes),
         "rows_placed": len(placed),
@@ -464,7 +465,7 @@ def figures(vectors: Floats, rows: Integers, labels: Int64s) -> dict[str, Any]:
     }
     if not len(placed):
         return out
-    by = placed[np.argsort(labels[placed], kind="stable")]
+    by = placed[np.argsort(numbers, kind="stable")]
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
     lengths = np.empty(len(sizes), np.float64)
     # whole clusters at a time, a few thousand rows

@@ -1,0 +1,282 @@
+"""Neighbours, clusters, curation and near-duplicates: ours beside a textbook implementation and one faiss graph.
+
+    python -m benchmarks.neighbors --n 50000                  # generated rows (benchmarks/generated.py)
+    python -m benchmarks.neighbors --data mixed_pool          # the real pool of LM_MIXUP_DATA, embedded first
+    python -m benchmarks.neighbors --vectors V.npy            # any (n, dim) unit rows
+    python -m benchmarks.neighbors --n 10000 --json           # one JSON object at the end
+
+The textbook runs on at most ``--textbook-rows`` rows (or queries against all rows, for searches) and is scaled to all:
+its seconds are then marked with *. ``x graph`` is our seconds over those of one plain faiss IVF graph (k = 16, 4 √n
+cells, 8 probes) of the same vectors in the same run. Set OMP_NUM_THREADS=1 for one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import textbook
+from benchmarks.generated import generate
+from lm_mixup import pool
+from lm_mixup.clustering import cluster, figures
+from lm_mixup.collaborators import Edge, make_embedder
+from lm_mixup.curation import curate
+from lm_mixup.neighbors import Graph, build
+from lm_mixup.neighbors.search import search_exact, unit
+from lm_mixup.recipe import Recipe
+from lm_mixup.selection import long_tail, near_duplicates
+
+BANDS = {
+    "cluster 2-5, mean 3": {"min_size": 2, "max_size": 5, "mean_size": 3.0},
+    "cluster 2-25, mean 10": {"min_size": 2, "max_size": 25, "mean_size": 10.0},
+}
+GRAPH_K = 24
+
+
+@dataclass
+class Line:
+    """One piece of work. Seconds are wall seconds; ``scaled``: the textbook's are projected from fewer rows."""
+
+    work: str
+    n: int
+    ours_s: float
+    ours_cpu_s: float
+    peak_mb: float
+    times_graph: float = 0.0
+    textbook_s: float | None = None
+    scaled: bool = False
+    quality: dict[str, Any] = field(default_factory=dict)
+
+
+def timed(work: Callable[[], Any]) -> tuple[Any, float, float, float]:
+    """The result, wall seconds, CPU seconds, and the peak of resident memory in MB while it ran (Linux)."""
+    clear, status = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+    if clear.exists():
+        clear.write_text("5")
+    wall, cpu = time.perf_counter(), time.process_time()
+    result = work()
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    peak = 0.0
+    if status.exists():
+        peak = next(int(x.split()[1]) / 1024 for x in status.read_text().splitlines() if x.startswith("VmHWM"))
+    return result, wall, cpu, peak
+
+
+def line(name: str, n: int, work: Callable[[], Any]) -> tuple[Any, Line]:
+    result, wall, cpu, peak = timed(work)
+    return result, Line(name, n, round(wall, 3), round(cpu, 3), round(peak))
+
+
+def plain_faiss_graph(vectors: np.ndarray, threads: int) -> float:
+    """Seconds of one plain IVF graph: the yardstick."""
+    import faiss
+
+    faiss.omp_set_num_threads(threads)
+    rows = vectors.astype(np.float32)
+    start = time.perf_counter()
+    cells = max(1, int(4 * len(rows) ** 0.5))
+    index = faiss.IndexIVFFlat(faiss.IndexFlatIP(rows.shape[1]), rows.shape[1], cells, faiss.METRIC_INNER_PRODUCT)
+    index.cp.min_points_per_centroid = 1
+    index.train(rows[: 64 * cells])
+    index.add(rows)
+    index.nprobe = 8
+    for low in range(0, len(rows), 1 << 16):
+        index.search(rows[low : low + (1 << 16)], 17)
+    return time.perf_counter() - start
+
+
+def graph_line(vectors: np.ndarray, threads: int) -> tuple[Graph, Line]:
+    graph, out = line("graph, k = 24", len(vectors), lambda: build(vectors, GRAPH_K, threads=threads))
+    out.quality = {"exact": graph.exact, "recall": round(graph.recall, 4)}
+    return graph, out
+
+
+def cluster_lines(vectors: np.ndarray, graph: Graph, groups: np.ndarray | None, rows: int) -> list[Line]:
+    out = []
+    n = len(vectors)
+    few = np.arange(min(n, rows))
+    for name, band in BANDS.items():
+        found, one = line(name, n, lambda band=band: cluster(vectors, graph, groups=groups, **band))
+        said = figures(vectors, np.arange(n), found.labels.astype(np.int64))
+        one.quality = {key: said[key] for key in ("mean_size", "cosine_to_mean", "pairwise_cosine")}
+        one.quality["tenth_percentile"] = said["pairwise_cosine_tenth_percentile"]
+        if rows:
+            some = unit(vectors[few])
+            labels, wall, _, _ = timed(lambda band=band, some=some: textbook.clusters(some, **band))
+            one.textbook_s, one.scaled = round(wall * (n / len(few)) ** 2, 1), len(few) < n
+            theirs = figures(vectors, few, labels)
+            one.quality["textbook_cosine_to_mean"] = theirs["cosine_to_mean"]
+            one.quality["textbook_pairwise_cosine"] = theirs["pairwise_cosine"]
+        out.append(one)
+    for floor in (0.3, 0.4, 0.5, 0.6, 0.7):
+        found, one = line(
+            f"cluster 2-5, floor {floor}", n, lambda floor=floor: cluster(vectors, graph, groups=groups, floor=floor)
+        )
+        said = figures(vectors, np.arange(n), found.labels.astype(np.int64))
+        one.quality = {"left_out": round(float((found.labels < 0).mean()), 4)}
+        one.quality |= {key: said[key] for key in ("cosine_to_mean", "pairwise_cosine") if key in said}
+        out.append(one)
+    return out
+
+
+def long_tail_line(vectors: np.ndarray, graph: Graph, graph_s: Line, rows: int, sample: int = 2048) -> Line:
+    """Ours includes the graph, since it is nothing without."""
+    ours, one = line("long-tail, k = 15 (with the graph)", len(vectors), lambda: long_tail(graph))
+    one.ours_s, one.ours_cpu_s = one.ours_s + graph_s.ours_s, one.ours_cpu_s + graph_s.ours_cpu_s
+    one.peak_mb = max(one.peak_mb, graph_s.peak_mb)
+    drawn = np.sort(np.random.default_rng(0).permutation(len(vectors))[:sample])
+    base = unit(vectors)
+    exact = 1 - search_exact(base[drawn], base, min(15, len(base) - 1), own=drawn)[1].astype(float).mean(axis=1)
+    one.quality = {"spearman_with_exact": round(spearman(ours[drawn], exact), 5)}
+    if rows:
+        queries = drawn[: min(sample, len(drawn))]
+        _, wall, _, _ = timed(lambda: textbook.long_tail(base, queries))
+        one.textbook_s, one.scaled = round(wall * len(vectors) / len(queries), 1), len(queries) < len(vectors)
+    return one
+
+
+def curation_lines(
+    vectors: np.ndarray, graph: Graph, true: np.ndarray, observed: np.ndarray, rows: int, exact: bool
+) -> list[Line]:
+    n = len(vectors)
+    found, one = line("curation (without the graph)", n, lambda: curate(observed, graph))
+    wrong = observed != true
+    one.quality = {
+        "wrong": round(float(wrong.mean()), 4),
+        "flagged": round(float(found.flagged.mean()), 4),
+        "average_precision": round(average_precision(found.confidence, wrong), 4),
+        "wrong_after": round(float((found.curated != true).mean()), 4),
+    }
+    if exact and not graph.exact:
+        base = unit(vectors)
+        ids, similarities = search_exact(base, base, GRAPH_K, own=np.arange(n))
+        same = curate(observed, Graph(ids, similarities, graph.copy_of, True, 1.0)).flagged
+        one.quality["flags_jaccard_with_exact"] = round(
+            float((same & found.flagged).sum() / (same | found.flagged).sum()), 4
+        )
+    if rows:
+        few = min(n, rows)
+        share = np.full(6, 0.2)
+        _, wall, _, _ = timed(lambda: textbook.flags(unit(vectors[:few]), observed[:few].astype(int), share, rounds=1))
+        one.textbook_s, one.scaled = round(wall * 51 * (n / few) ** 2, 1), True
+    clean, control = line("curation, clean control", n, lambda: curate(true, graph))
+    control.quality = {"flagged": round(float(clean.flagged.mean()), 4)}
+    return [one, control]
+
+
+def duplicates_line(vectors: np.ndarray, graph: Graph, graph_s: Line, rows: int, threshold: float) -> Line:
+    ours, one = line(
+        f"near-duplicates {threshold} (with the graph)",
+        len(vectors),
+        lambda: near_duplicates(vectors, graph, threshold=threshold),
+    )
+    one.ours_s, one.ours_cpu_s = one.ours_s + graph_s.ours_s, one.ours_cpu_s + graph_s.ours_cpu_s
+    one.peak_mb = max(one.peak_mb, graph_s.peak_mb)
+    one.quality = {"kept": round(float(ours.kept.mean()), 4)}
+    if rows:
+        few = min(len(vectors), rows)
+        stands, wall, _, _ = timed(lambda: textbook.near_duplicates(unit(vectors[:few]), threshold))
+        one.textbook_s, one.scaled = round(wall * (len(vectors) / few) ** 2, 1), few < len(vectors)
+        if few == len(vectors):
+            one.quality["same_as_textbook"] = round(float((stands == ours.stands_for).mean()), 5)
+    return one
+
+
+def pair_recall(vectors: np.ndarray, graph: Graph, threshold: float, sample: int = 2000) -> float:
+    """Of the pairs at least this near that a sample of rows is in, the share that the graph holds, either way round."""
+    drawn = np.sort(np.random.default_rng(1).permutation(len(vectors))[:sample])
+    base = unit(vectors)
+    table = base[drawn] @ base.T
+    row, other = np.nonzero(table >= threshold)
+    keep = drawn[row] != other
+    row, other = row[keep], other[keep]
+    forth = (graph.ids[drawn[row]] == other[:, None]).any(axis=1)
+    back = (graph.ids[other] == drawn[row][:, None]).any(axis=1)
+    crowded = (graph.similarities[drawn[row], -1] >= threshold) & (graph.similarities[other, -1] >= threshold)
+    return float((forth | back | crowded).mean()) if len(row) else 1.0
+
+
+def spearman(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.corrcoef(np.argsort(np.argsort(a)), np.argsort(np.argsort(b)))[0, 1])
+
+
+def average_precision(score: np.ndarray, truth: np.ndarray) -> float:
+    hits = truth[np.argsort(-score, kind="stable")]
+    precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
+    return float((precision * hits).sum() / max(hits.sum(), 1))
+
+
+def mixed_pool() -> tuple[np.ndarray, np.ndarray]:
+    """Vectors and source numbers of the real pool, embedded by the embedded default (some minutes)."""
+    path = Path(os.environ.get("LM_MIXUP_DATA", "../shared/data")) / "pools" / "mixed_pool.jsonl.gz"
+    samples = [row.sample for row in pool.read([str(path)]) if isinstance(row, pool.PoolRow)]
+    embedder = make_embedder(Recipe(), Edge.of(os.environ))
+    vectors = embedder.embed([sample.text for sample in samples]).astype(np.float16)
+    return vectors, np.unique([sample.source for sample in samples], return_inverse=True)[1]
+
+
+def run(args: argparse.Namespace) -> list[Line]:
+    groups = true = observed = None
+    if args.vectors:
+        vectors = np.load(args.vectors, allow_pickle=False)
+    elif args.data == "mixed_pool":
+        vectors, groups = mixed_pool()
+    else:
+        made = generate(args.n, seed=args.seed)
+        vectors, true, observed = made.vectors, made.true, made.observed
+    if args.n and len(vectors) > args.n:
+        vectors, groups = vectors[: args.n], None if groups is None else groups[: args.n]
+    yardstick = plain_faiss_graph(vectors, args.threads)
+    graph, first = graph_line(vectors, args.threads)
+    lines = [first, *cluster_lines(vectors, graph, groups, args.textbook_rows)]
+    lines.append(long_tail_line(vectors, graph, first, args.textbook_rows))
+    if true is not None and observed is not None:
+        lines += curation_lines(vectors, graph, true, observed, args.textbook_rows, args.exact)
+    for threshold in (0.92, 0.85):
+        one = duplicates_line(vectors, graph, first, args.textbook_rows, threshold)
+        one.quality["pair_recall"] = round(pair_recall(vectors, graph, threshold), 5)
+        lines.append(one)
+    for one in lines:
+        one.times_graph = round(one.ours_s / yardstick, 2)
+    return [Line("plain faiss IVF graph", len(vectors), round(yardstick, 3), 0.0, 0.0, 1.0), *lines]
+
+
+def table(lines: list[Line]) -> str:
+    rows = [f"{'work':38} {'n':>8} {'ours s':>8} {'cpu s':>8} {'x graph':>8} {'textbook s':>11} {'MB':>6}  quality"]
+    for one in lines:
+        theirs = "" if one.textbook_s is None else f"{one.textbook_s:g}{'*' if one.scaled else ''}"
+        quality = ", ".join(f"{key} {value}" for key, value in one.quality.items())
+        rows.append(
+            f"{one.work:38} {one.n:8} {one.ours_s:8.2f} {one.ours_cpu_s:8.2f} {one.times_graph:8.2f} {theirs:>11} "
+            f"{one.peak_mb:6.0f}  {quality}"
+        )
+    return "\n".join(rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--n", type=int, default=0, help="rows; 10,000 for generated ones")
+    parser.add_argument("--data", choices=["generated", "mixed_pool"], default="generated")
+    parser.add_argument("--vectors", type=Path, help="an .npy file of unit rows instead")
+    parser.add_argument("--textbook-rows", type=int, default=4000, help="0: without the textbook")
+    parser.add_argument("--exact", action="store_true", help="compare curation with an exact graph above 50,000 rows")
+    parser.add_argument("--threads", type=int, default=1, help="of faiss; numpy's are OMP_NUM_THREADS")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    if not args.n and args.data == "generated":
+        args.n = 10_000
+    lines = run(args)
+    print(json.dumps([asdict(one) for one in lines]) if args.json else table(lines))
+
+
+if __name__ == "__main__":
+    main()
