@@ -1,0 +1,93 @@
+"""From a word on the command line to a language model: ``openai:MODEL@URL`` and its relatives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lm_mixup.errors import RecipeError
+from lm_mixup.ledger import Ledger
+from lm_mixup.ports import LLM
+
+FORMS = (
+    "openai:MODEL@URL (any OpenAI-compatible endpoint; without @URL: OpenAI's own), openvino:PATH_OR_NAME, "
+    "transformers:PATH, llama-cpp:PATH_OR_NAME, scripted:FILE"
+)
+
+
+def connect(
+    spec: str,
+    *,
+    api_key: str | None = None,
+    ledger: Ledger | None = None,
+    cache_dir: Path | None = None,
+    offline: bool = False,
+    concurrency: int = 64,
+    timeout_s: float = 120.0,
+    max_attempts: int = 8,
+    batch_size: int = 1,
+) -> LLM:
+    """The model that ``spec`` names (see :data:`FORMS`). MODEL may hold ``:``, ``/`` and ``@``.
+
+    ``api_key`` is for endpoints; ``cache_dir`` is where named models are kept (a name without it is an error);
+    ``concurrency``, ``timeout_s`` and ``max_attempts`` are for endpoints, ``batch_size`` for local models; ``offline``
+    answers from the ledger alone (endpoints) and fetches nothing.
+
+    Raises :class:`RecipeError` for a spec that cannot be read, and what the adapter raises.
+    """
+    kind, colon, rest = spec.partition(":")
+    if not colon or not rest:
+        raise RecipeError(f"a language model: expected {FORMS}; got {_safe(spec)!r}")
+    if kind == "openai":
+        from lm_mixup.llm.openai_compatible import OPENAI_URL, OpenAICompatible
+
+        model, url = split_endpoint(rest)
+        return OpenAICompatible(
+            model,
+            url or OPENAI_URL,
+            api_key,
+            ledger=ledger,
+            offline=offline,
+            concurrency=concurrency,
+            timeout_s=timeout_s,
+            deadline_s=max(900.0, 2 * timeout_s),
+            max_attempts=max_attempts,
+        )
+    if kind == "openvino":
+        from lm_mixup.llm.openvino import OpenVINO
+
+        return OpenVINO(_model_path(rest, cache_dir, offline), ledger=ledger, batch_size=batch_size)
+    if kind == "transformers":
+        from lm_mixup.llm.transformers import Transformers
+
+        return Transformers(rest, ledger=ledger, batch_size=batch_size)
+    if kind == "llama-cpp":
+        from lm_mixup.llm.llama_cpp import LlamaCpp
+
+        return LlamaCpp(_model_path(rest, cache_dir, offline), ledger=ledger)
+    if kind == "scripted":
+        from lm_mixup.llm.scripted import Scripted
+
+        return Scripted.from_file(rest)
+    raise RecipeError(f"a language model: unknown kind {kind!r}; expected {FORMS}")
+
+
+def split_endpoint(text: str) -> tuple[str, str]:
+    """``MODEL@URL`` as its two parts; the URL is "" where there is none. The first ``@http`` divides."""
+    for scheme in ("@http://", "@https://"):
+        model, found, rest = text.partition(scheme)
+        if found:
+            return model, scheme.removeprefix("@") + rest
+    return text, ""
+
+
+def _model_path(name_or_path: str, cache_dir: Path | None, offline: bool) -> Path:
+    if Path(name_or_path).exists() or cache_dir is None:
+        return Path(name_or_path)
+    from lm_mixup.models import resolve
+
+    return resolve(name_or_path, cache_dir=cache_dir, offline=offline)
+
+
+def _safe(spec: str) -> str:
+    """A spec as it may be repeated in an error: without what could be a login in an address."""
+    return spec.partition("@")[0]
