@@ -185,12 +185,13 @@ class MiniLMEmbedder:
 
 
 def _ladder(rows: int, full: int) -> int:
-    """The number of rows that a batch is filled up to: a power of two or a full batch.
+    """The number of rows that a batch is filled up to: a number of three significant bits, or a full batch.
 
     OpenVINO prepares its kernels for every new shape (up to 40 ms), and a bounded set of shapes is one that a test
-    can hold to "the same bytes".
+    can hold to "the same bytes". Three bits fill up by a quarter at most.
     """
-    return min(full, 1 << (rows - 1).bit_length())
+    step = 1 << max(0, rows.bit_length() - 3)
+    return min(full, -(-rows // step) * step)
 
 
 def _choose_precision(core: Any, wanted: Precision) -> str:
