@@ -7,6 +7,7 @@ must beat. What it does for each task type stands in ``docs/distillers/extractiv
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -36,6 +37,13 @@ if TYPE_CHECKING:
 
 VERSION = "1"
 """Raised with every change that changes results: it is part of the key."""
+
+
+_LETTER = re.compile(r"\([A-J]\)|\b[A-J]\)|\b[Oo]ptions? [A-J]\b|\b[B-HJ]\b")
+LONG_QUESTION_CHARS = 300
+"""A user turn of more characters is kept as the base has it."""
+REASON_WORDS = 3
+"""A reason of fewer words (a letter left over, "Yes.") is none."""
 
 
 class ExtractiveDistiller:
@@ -165,11 +173,8 @@ class ExtractiveDistiller:
         voted = _outvoted(base, same)
         if voted is not None:
             base, same = voted, [m for m in (base, *same) if m is not voted]
-        wording = (
-            best_wording([m.question.text for m in (base, *same)])
-            if len(base.question.text) < 300
-            else base.question.text
-        )
+        asker = _best_asker([base, *same])
+        wording = asker.question.text
         others = [] if base.question.artefact else [m.answer for m in same]
         fused = weave(
             base.answer,
@@ -193,7 +198,7 @@ class ExtractiveDistiller:
             )
             for part in parts:
                 fused.taken[part.number] += len(part.answer.units)
-        used = {number for number, count in fused.taken.items() if count > 0}
+        used = {asker.number} | {number for number, count in fused.taken.items() if count > 0}
         return QA(question, answer), used, _think(base, fused, members, same, parts)
 
     def _parts(self, base: Member, fused: Fused, different: list[Member], meaning: Meaning | None) -> list[Member]:
@@ -241,14 +246,15 @@ class ExtractiveDistiller:
         same = [m for m in members[1:] if variants(base, m)]
         fused = rebuild([m.answer for m in (base, *same)], max_chars=self.max_answer_chars)
         item = Para(tidy_sentence(fused.text), base.question.text)
-        return item, set(fused.taken), _think(base, fused, members, same, [])
+        return item, {base.number, *fused.taken}, _think(base, fused, members, same, [])
 
     def _fuse_cs(self, members: list[Member]) -> tuple[Item, set[int], str]:
         base = members[0]
         same = [m for m in members[1:] if variants(base, m)]
         fused = rebuild([m.answer for m in (base, *same)], max_chars=self.max_answer_chars)
-        category = min((m.question.text for m in (base, *same)), key=lambda text: text.islower())
-        return CS(category, tidy_sentence(fused.text)), set(fused.taken), _think(base, fused, members, same, [])
+        asker = min((base, *same), key=lambda m: m.question.text.islower())
+        used = {asker.number, *fused.taken}
+        return CS(asker.question.text, tidy_sentence(fused.text)), used, _think(base, fused, members, same, [])
 
     def _fuse_tfq(self, members: list[Member]) -> tuple[Item, set[int], str]:
         base, same, _ = split(members)
@@ -262,8 +268,9 @@ class ExtractiveDistiller:
         agreed = [m for m in voters if isinstance(m.item, TFQ) and m.item.verdict == truth]
         lead = agreed[0]
         fused = self._reasons(agreed)
-        statement = best_wording([m.question.text for m in agreed])
-        used = {lead.number} | {n for n, count in fused.taken.items() if count > 0}
+        asker = _best_asker(agreed)
+        statement = asker.question.text
+        used = {lead.number, asker.number} | {n for n, count in fused.taken.items() if count > 0}
         return TFQ(statement, truth, tidy_sentence(fused.text)), used, _think(lead, fused, members, agreed[1:], [])
 
     def _fuse_mcq(self, members: list[Member]) -> tuple[Item, set[int], str]:
@@ -295,16 +302,22 @@ class ExtractiveDistiller:
                     options.append(_bare_option(clean(option)) or option)
                     added_by.add(member.number)
         # a reason that names options by letter holds only for the order that it was written for
-        reasons = [m for m in agreed if isinstance(m.item, MCQ) and m.item.options == lead.item.options]
+        reasons = [
+            m
+            for m in agreed
+            if isinstance(m.item, MCQ) and (m.item.options == lead.item.options or not _LETTER.search(m.answer.text))
+        ]
         fused = self._reasons(reasons)
-        wording = best_wording([m.question.text for m in agreed])
-        item = MCQ(_without_options_label(wording), tuple(options), lead.item.answer, tidy_sentence(fused.text))
-        used = {lead.number} | added_by | {n for n, count in fused.taken.items() if count > 0}
+        asker = _best_asker(agreed)
+        item = MCQ(
+            _without_options_label(asker.question.text), tuple(options), lead.item.answer, tidy_sentence(fused.text)
+        )
+        used = {lead.number, asker.number} | added_by | {n for n, count in fused.taken.items() if count > 0}
         return item, used, _think(lead, fused, members, agreed[1:], [])
 
     def _reasons(self, members: list[Member]) -> Fused:
         """The reasons of members that agree, fused; the first one's may be empty."""
-        given = [m for m in members if m.answer.units]
+        given = [m for m in members if len(m.answer.text.split()) >= REASON_WORDS]
         if not given:
             return Fused("")
         base, *others = given
@@ -315,6 +328,17 @@ class ExtractiveDistiller:
 
 
 # ------------------------------------------------------------------------------------------------------------ helpers
+
+
+def _best_asker(members: list[Member]) -> Member:
+    """The member whose wording of the question is the best formed; the first of equals.
+
+    Where the base's user turn is long it stays: it holds more than a question, and its answer was given to just that.
+    """
+    if len(members[0].question.text) > LONG_QUESTION_CHARS:
+        return members[0]
+    wording = best_wording([m.question.text for m in members])
+    return next(m for m in members if m.question.text == wording)
 
 
 def _outvoted(base: Member, same: list[Member]) -> Member | None:
@@ -375,8 +399,10 @@ def _think(base: Member, fused: Fused, members: list[Member], same: list[Member]
         dropped.append(f"{fused.unfit} piece{'s' * (fused.unfit > 1)} unfit or off the topic")
     if fused.corrected:
         first += f"; {fused.corrected} of its claims went to the majority"
-    same_numbers = {m.number for m in same} | part_numbers | {base.number}
-    left = [str(m.number + 1) for m in sorted(members, key=lambda m: m.number) if m.number not in same_numbers]
-    if left:
-        dropped.append("member " + ", ".join(left) + " (another question)")
+    taken_part = {m.number for m in same} | part_numbers | {base.number}
+    asked = base.question.text
+    for member in sorted(members, key=lambda m: m.number):
+        if member.number not in taken_part:
+            why = "another answer" if member.question.text == asked else "another question"
+            dropped.append(f"member {member.number + 1} ({why})")
     return first + "." + (f" Left out: {'; '.join(dropped)}." if dropped else "")

@@ -19,8 +19,8 @@ _CHAT_TAG = re.compile(
     re.IGNORECASE,
 )
 _ROLE_LEAD = re.compile(
-    r"^\s{0,8}(?:#{1,4}\s{0,4})?(?:assistant|response|output|answer|bot|ai|chatbot|a)\s{0,2}:\s{0,8}"
-    r"|^\s{0,8}#{1,4}\s{0,4}(?:response|answer|output)\s{0,4}\n",
+    r"^(?:\s{0,8}(?:#{1,4}\s{0,4})?(?:assistant|response|output|answer|bot|ai|chatbot|a)\s{0,2}:\s{0,8}"
+    r"|\s{0,8}#{1,4}\s{0,4}(?:response|answer|output)\s{0,4}\n)++",
     re.IGNORECASE,
 )
 _NEXT_TURN = re.compile(
@@ -35,7 +35,7 @@ _MARKUP = re.compile(
     r"(?:\s[^<>\n]{0,300})?/?>",
     re.IGNORECASE,
 )
-_BREAK_TAG = re.compile(r"<(?:br\s?/?|/p|/div|/li|/h[1-6])>", re.IGNORECASE)
+_BREAK_TAG = re.compile(r"<(?:br\s?/?|/p|/div|/li|/h[1-6])>[ \t]{0,8}", re.IGNORECASE)
 _ABOUT_MARKUP = re.compile(r"\b(?:html|xml|tags?|mark-?up|css|svg|jsx|web ?page|website|href|div)\b", re.IGNORECASE)
 _ENTITY = re.compile(r"&(?:[a-zA-Z]{2,10}|#\d{1,6}|#x[0-9a-fA-F]{1,5});")
 _CITATION = re.compile(r"\[(?:\d{1,3}|citation needed|edit|note \d{1,2})\]", re.IGNORECASE)
@@ -64,6 +64,10 @@ _PREAMBLE = re.compile(
     r"(?=[A-Z\u2018\u2019\w])",
     re.IGNORECASE,
 )
+
+
+ATOMIC = (Kind.CODE, Kind.MATH, Kind.TABLE)
+"""Blocks whose inside is never changed."""
 
 
 def clean(text: str, *, request: str = "", answer: bool = True) -> str:
@@ -100,13 +104,12 @@ def _clean_once(text: str, request: str, answer: bool) -> str:
     text = _CONTROL.sub("", text)
     parts = []
     for piece in segment(text):
-        parts.append(
-            piece.text if piece.kind in (Kind.CODE, Kind.MATH, Kind.TABLE) else _clean_prose(piece.text, request)
-        )
+        atomic = piece.kind in ATOMIC or "```" in piece.text or "~~~" in piece.text
+        parts.append(piece.text if atomic else _clean_prose(piece.text, request))
     text = "".join(parts)
     if "\n\n\n" in text or "\n \n" in text:
         text = "".join(
-            p.text if p.kind in (Kind.CODE, Kind.MATH) else _BLANK_RUN.sub("\n\n", p.text) for p in segment(text)
+            p.text if p.kind in ATOMIC or "```" in p.text else _BLANK_RUN.sub("\n\n", p.text) for p in segment(text)
         )
     lines = text.strip("\n")
     return lines.rstrip() if lines[:1].isspace() and lines.lstrip(" \t") != lines and "\n" in lines else lines.strip()
@@ -203,13 +206,13 @@ def collapse_loops(text: str) -> str:
     doubled on purpose ("very very") stay.
     """
     words = text.split(" ")
-    if len(words) < 2 or len(set(words)) == len(words):
+    if len(words) < 2 or len(set(text.casefold().split(" "))) == len(words):
         return text
     kept: list[str] = []
     cores: list[str] = []
     seen: dict[str, list[int]] = {}  # where each word stands in ``kept``; places beyond its end are stale
     for word in words:
-        core = word.rstrip(",.;")
+        core = word.rstrip(",.;").casefold()
         places = seen.setdefault(core, [])
         at = len(kept)
         while places and (places[-1] >= at or cores[places[-1]] != core):
@@ -225,7 +228,7 @@ def collapse_loops(text: str) -> str:
                 times = _times(length)
                 del kept[len(kept) - (times - 1) * length :], cores[len(cores) - (times - 1) * length :]
                 if length == 1:
-                    kept[-1] = word  # of "century century." the one with the full stop stays
+                    kept[-1] = kept[-1].rstrip(",.;") + word[len(word.rstrip(",.;")) :]
                 break
         else:
             places.append(at)
@@ -243,12 +246,12 @@ def _said_again(kept: list[str], cores: list[str], length: int) -> bool:
     """Whether the last ``length`` words are what the words just before them were, once more than is usual."""
     last = kept[-1]
     if length == 1:
-        core = cores[-1]
-        folded = core.casefold()
-        name = core[:1].isupper() and folded not in STOP_WORDS
+        core, first = cores[-1], kept[-2]
+        # a name may be doubled ("Duran Duran"); "The the" and "the the" are slips
+        name = last[:1].isupper() and first[:1].isupper() and core not in STOP_WORDS
         # "… that it is. It was": a full stop between the two makes them two sentences, unless both have it
-        apart = kept[-2][-1:] == "." and kept[-2] != last
-        return core.isalpha() and not name and not apart and folded not in _LEGITIMATE_DOUBLES
+        apart = first[-1:] == "." and first != last
+        return core.isalpha() and not name and not apart and core not in _LEGITIMATE_DOUBLES
     times = _times(length)
     if len(kept) < times * length or not any(word.isalpha() for word in cores[-length:]):
         return False

@@ -11,6 +11,7 @@ from lm_mixup.distillers.extractive_clean import clean
 from lm_mixup.distillers.extractive_questions import Question, clean_question, exchange, same_question
 from lm_mixup.distillers.extractive_units import Answer, overlap, read_answer
 from lm_mixup.distillers.extractive_whole import is_refusal, is_whole, repetition
+from lm_mixup.distillers.extractive_words import WORD
 from lm_mixup.records import Sample, TaskType
 from lm_mixup.task_types import CS, MCQ, TFQ, Item, from_sample
 
@@ -81,6 +82,8 @@ def read_member(
     needs_answer = task_type in (TaskType.QA, TaskType.PARA, TaskType.CS)
     if (needs_answer and not answer.units) or (task_type is not TaskType.PARA and not question.text):
         return None
+    if task_type in (TaskType.PARA, TaskType.CS) and not WORD.search(answer.text):
+        return None  # a qa answer may be "★★★"; a paragraph or a statement has words
     if task_type is TaskType.QA and answer.text.casefold().strip(" .?!") == question.text.casefold().strip(" .?!"):
         return None  # an echo of the question answers nothing
     return Member(sample, number, rating, item, question, answer, rating)
@@ -109,7 +112,8 @@ def merit_of(member: Member, members: list[Member]) -> float:
     others = [m for m in members if m is not member and m.answer.stems and m.question.text == member.question.text]
     if others and answer.stems:
         merit += AGREEMENT_BONUS * sum(overlap(answer.stems, m.answer.stems) for m in others) / len(others)
-    return merit
+    # rounded: the last bits of a sum depend on the order of its terms, and the members have no order
+    return round(merit, 9)
 
 
 def split(members: list[Member]) -> tuple[Member, list[Member], list[Member]]:

@@ -38,8 +38,10 @@ _POINTS_BACK = re.compile(
 _PLAIN_SYSTEM = re.compile(
     r"^\s*you are (?:a|an) (?:[\w-]+,? ){0,4}(?:assistant|chatbot|ai|model)\b[^\n]{0,120}$", re.IGNORECASE
 )
-_TRAILING_LABEL = re.compile(r"(?:\n\s*(?:a|answer|response|output|the answer is)\s*:\s*)+$", re.IGNORECASE)
-_EMPTY_FRAME = re.compile(r"^[^\n]{0,120}:\s*\n\s*(?:\n\s*)+(?:Q|Question)\s*:\s*(?=\S)", re.IGNORECASE)
+_TRAILING_LABEL = re.compile(
+    r"(?:\n\s{0,20}(?:a|answer|response|output|the answer is)\s{0,4}:\s{0,20})+$", re.IGNORECASE
+)
+_EMPTY_FRAME = re.compile(r"^[^\n]{0,120}:[ \t]{0,8}\n\s{1,20}(?:Q|Question)\s{0,4}:\s{0,8}(?=\S)", re.IGNORECASE)
 _LEADING_LABEL = re.compile(r"^(?:q|question|user|human|prompt|instruction)\s*:\s*(?=\S)", re.IGNORECASE)
 _ASKS = re.compile(
     r"(?:(?:please|can you|could you|would you|kindly)[ ,]+)*(?:who|what|whats|what's|when|where|which"
@@ -50,11 +52,13 @@ _ASKS = re.compile(
     re.IGNORECASE,
 )
 _ARTEFACT = re.compile(
-    r"\b(?:write|create|compose|draft|generate|make|come up with|develop|design|draw|code|implement"
-    r"|rewrite|rephrase|paraphrase|translate|edit|fix|correct|summari[sz]e|"
-    r"summary|act as|pretend|imagine|role ?play|tell me a|invent|produce|continue|complete|convert"
-    r"|classify|categori[sz]e|extract|outline|script|poem|story|joke|essay|"
-    r"email|letter|song|lyrics|haiku|limerick|function|program|regex|query)\b",
+    r"(?:^|[.!?:,\n]\s{0,4}|\b(?:please|can you|could you|would you|you to|you will|help me|to me|need to|and)\s)"
+    r"(?:please\s)?(?:re-?)?(?:write|create|compose|draft|generate|make (?:a|an|me|up|some)|come up"
+    r"|design|draw|code|implement|phrase|paraphrase|translate|edit|fix|correct|summari[sz]e|act as"
+    r"|pretend|imagine|role-?\s?play|tell me a|invent|produce|continue|"
+    r"complete|convert|classify|categori[sz]e|extract|outline|sort|format|solve|think up)\b"
+    r"|\b(?:a|an|the|some|\d{1,3}|my|short|python|bash|sql) (?:\w{1,20} ){0,2}(?:script|poem|story|jokes?|essay"
+    r"|e-?mail|letter|song|lyrics|haiku|limerick|regex|tweet|speech|blog|dialogue?|screenplay|recipe|ascii)\b",
     re.IGNORECASE,
 )
 _NEEDS_CONTEXT = re.compile(

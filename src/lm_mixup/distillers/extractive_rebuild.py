@@ -9,6 +9,7 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from difflib import SequenceMatcher
 
 from lm_mixup.distillers.extractive_units import (
@@ -27,6 +28,8 @@ from lm_mixup.distillers.extractive_words import WORD, content_words
 OPENING_WEIGHT = 0.25
 """By how much a variant's vote on the order weighs more for opening with a definition, less for "
 "opening with a "they"."""
+UNITS_READ = 60
+"""Of a variant no more than so many units are looked at: ordering them is cubic in their number."""
 PART_WORDS = 5
 """Two sentences that a lost capital letter had joined are parted where each has so many words."""
 
@@ -39,8 +42,10 @@ _DEFINES = re.compile(
 def rebuild(answers: Sequence[Answer], *, max_chars: int) -> Fused:
     """One text from variants of it, the best-rated first: every claim once, in the order most variants agree on."""
     fused = Fused("", unfit=sum(a.dropped for a in answers))
-    for answer in answers:
-        answer.units = _split_lower(answer.units)
+    if len(answers) == 1 or len(answers[0].text) >= max_chars:
+        alone = answers[0]
+        return Fused(alone.text, Counter({alone.member: len(alone.units)}), unfit=fused.unfit)
+    answers = [replace(answer, units=_split_lower(answer.units[:UNITS_READ])) for answer in answers]
     groups: list[list[Unit]] = []
     for answer in answers:
         taken: set[int] = set()
@@ -75,6 +80,8 @@ def rebuild(answers: Sequence[Answer], *, max_chars: int) -> Fused:
         size += len(unit.body) + 1
         chosen.append(unit)
         fused.taken[unit.member] += 1
+    if not chosen:  # nothing but talk about the talk: better that than nothing
+        return Fused(answers[0].text, Counter({answers[0].member: len(answers[0].units)}), unfit=fused.unfit)
     breaks = any("\n\n" in unit.gap for unit in chosen[:-1])
     for unit in chosen:
         if unit.prose and not breaks:
@@ -193,15 +200,15 @@ def _cleanest(group: list[Unit], support: Counter[str]) -> Unit:
     if len(group) == 1:
         return group[0]
 
-    def flaws(unit: Unit) -> tuple[float, int]:
+    def flaws(unit: Unit) -> float:
         words = WORD.findall(unit.body)
-        lone = sum(support[word.casefold()] == 1 for word in words)
+        lone: float = sum(support[word.casefold()] == 1 for word in words)
         lone += (
             2 * (not is_whole(unit.body)) + (not unit.body[:1].isupper()) + sum(w[:1].islower() for w in words) * 0.001
         )
         lone += sum(a == b for a, b in itertools.pairwise(words))
         # a copy that lost words lost information: each word that another copy has more counts as a flaw
-        return lone - 0.6 * len(unit.stems), unit.member
+        return lone - 0.6 * len(unit.stems)
 
     unit = min(group, key=flaws)
     return _mend(unit, [other for other in group if other is not unit], support) if unit.prose else unit

@@ -19,7 +19,11 @@ SAME_CONTAINMENT = 0.8
 SAME_LEAST = 3
 REPEAT_JACCARD = 0.75
 """Within one answer only a sentence with so large a share of an earlier one's words is a repeat of it."""
-LINE_CHARS = 40
+REPEAT_REACH = 60
+"""A repeat is looked for among so many units before a sentence: a book-long answer stays linear."""
+STUMP_WORDS = 4
+"""A first sentence in lower case of so few words, before one in upper case, is the end of a sentence cut off."""
+LINE_CHARS = 30
 """Lines of prose that are at least so long on average were broken after each sentence by a tool, not by an author."""
 
 _ANAPHORA = re.compile(
@@ -33,7 +37,7 @@ _ANAPHORA = re.compile(
     r"(?:that|this)|because of this|both|one of|even)\b",
     re.IGNORECASE,
 )
-_LEANING = word_set("this these those such they it he she them their his her its")
+_LEANING = word_set("this these those such they it he she them")
 """Words that, among the first few of a sentence, lean on the one before."""
 _LEANING_REACH = 4
 _SECOND_PERSON = re.compile(r"\b(?:you|your|yours|yourself)\b", re.IGNORECASE)
@@ -104,7 +108,7 @@ def read_answer(text: str, member: int, rating: float) -> Answer:
         body = piece.body
         gap = piece.text[len(piece.text.rstrip()) :]
         unit = Unit(piece.kind, body, gap, content_words(body), member, position)
-        if piece.kind is Kind.PROSE and any(u.prose and _repeats(unit, u) for u in units):
+        if piece.kind is Kind.PROSE and any(u.prose and _repeats(unit, u) for u in units[-REPEAT_REACH:]):
             dropped += 1
             if "\n\n" in gap and units[-1].gap == " ":
                 units[-1].gap = "\n\n"
@@ -126,6 +130,15 @@ def _trim(units: list[Unit]) -> int:
     ):
         units.pop()
     while len(units) > 1 and units[0].prose and is_meta(units[0].body) and not units[0].body.endswith(":"):
+        units.pop(0)
+    # the rest of a sentence whose beginning was cut off: "are prime. Prime numbers of this form …"
+    if (
+        len(units) > 1
+        and all(u.prose for u in units[:2])
+        and units[0].body[:1].islower()
+        and units[1].body[:1].isupper()
+        and len(units[0].body.split()) <= STUMP_WORDS
+    ):
         units.pop(0)
     return before - len(units)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import pairwise
 
 from lm_mixup.distillers.extractive_units import (
     SAME_LEAST,
@@ -31,6 +33,8 @@ TOPIC_LEAST = 1
 """A sentence is on the topic where it shares so many content words with the question, or …"""
 TOPIC_BASE_LEAST = 2
 """… so many with the base's answer."""
+UNITS_READ = 200
+"""Of an answer no more than so many units are looked at for something new."""
 HOME_SHARE = 0.2
 """A sentence that no neighbour places goes behind the most similar one, if that has so large a share of its words."""
 ITEM_LEAST = 3
@@ -44,6 +48,7 @@ _CLOSING = re.compile(
 )
 _FIRST_PERSON = re.compile(r"\b(?:I|I'm|I've|I'd|I'll|my|me|mine|myself)\b")
 _COUNTS = word_set("two three four fiv six seven eight nin ten twelv twent")
+_LABELLED = re.compile(r"[^\W\d_][\w '-]{0,30}:\s")
 _NEGATIONS = re.compile(r"\b(?:not|no|never|neither|nor|cannot|without)\b|n't\b|n’t\b", re.IGNORECASE)
 
 
@@ -65,11 +70,11 @@ def weave(
     """
     fused = Fused("", Counter({base.member: len(base.units)}), unfit=base.dropped + sum(a.dropped for a in others))
     units = list(base.units)
-    if others:
+    if others and len(base.text) < max_chars:
         units, fused.corrected = _correct(base, others, fused)
         weaving = _Weaving(base, units, question, fused, max_added, max_chars, veto)
         for answer in others:
-            weaving.take(answer)
+            weaving.take(replace(answer, units=answer.units[:UNITS_READ]))
     fused.text = render(units)
     return fused
 
@@ -96,8 +101,10 @@ class _Weaving:
         self.size = sum(len(u.body) + len(u.gap) for u in units)
         # who asks for ten names gets ten
         self.counted = any(one.isdigit() for one in question) or not question.isdisjoint(_COUNTS)
-        heads = sum(u.kind is Kind.HEADING or (u.kind is Kind.LIST and len(list_items(u.body)) == 1) for u in units)
-        self.sectioned = heads >= 2
+        self.sectioned = any(
+            u.kind is Kind.HEADING or (u.kind is Kind.LIST and after.prose and len(list_items(u.body)) == 1)
+            for u, after in pairwise(units)
+        )
 
     def take(self, answer: Answer) -> None:
         """Puts in what an answer adds."""
@@ -118,7 +125,8 @@ class _Weaving:
                     self.fused.repeats += 1
                 continue
             new = unit.stems - self.covered
-            if len(new) < NOVEL_LEAST or len(new) < NOVEL_SHARE * len(unit.stems):
+            # a list is weighed item by item when it grows another
+            if len(new) < NOVEL_LEAST or (unit.prose and len(new) < NOVEL_SHARE * len(unit.stems)):
                 self.fused.repeats += 1
             elif self.left <= 0 or self.size + len(unit.body) + 2 > self.max_chars:
                 self.fused.unfit += 1
@@ -157,8 +165,11 @@ class _Weaving:
         return True
 
     def _fits(self, unit: Unit, anchor: Unit | None) -> bool:
+        # what follows a sentence that is in goes on with its topic; what comes from elsewhere has to share words
         on_topic = (
-            len(unit.stems & self.question) >= TOPIC_LEAST or len(unit.stems & self.base_stems) >= TOPIC_BASE_LEAST
+            anchor is not None
+            or len(unit.stems & self.question) >= TOPIC_LEAST
+            or len(unit.stems & self.base_stems) >= TOPIC_BASE_LEAST
         )
         if not on_topic or not _fit_sentence(unit, personal=self.personal):
             return False
@@ -224,7 +235,11 @@ def _fit_sentence(unit: Unit, *, personal: bool) -> bool:
         return False
     if unit.body[0].islower() or is_meta(unit.body) or is_refusal(unit.body):
         return False
-    if unit.body.count('"') % 2 or unit.body.count("(") != unit.body.count(")"):
+    if any(unit.body.count(left) != unit.body.count(right) for left, right in ("()", "[]")) or _LABELLED.match(
+        unit.body
+    ):
+        return False
+    if unit.body.count('"') % 2:
         return False
     return personal or not _FIRST_PERSON.search(unit.body)
 
@@ -331,7 +346,7 @@ def _correct(base: Answer, others: Sequence[Answer], fused: Fused) -> tuple[list
         votes: Counter[tuple[frozenset[str], bool]] = Counter({mine: 1})
         voices: dict[tuple[frozenset[str], bool], Unit] = {}
         for answer in others:
-            for other in answer.units:
+            for other in answer.units[:UNITS_READ]:
                 theirs = numbers(other.stems)
                 if other.prose and len(theirs) == len(mine[0]) and same_claim(words, other.stems - theirs):
                     stance = (theirs, _NEGATIONS.search(other.body) is not None)

@@ -56,7 +56,9 @@ _MATH_OPEN = re.compile(r"^\s{0,8}(\$\$|\\\[|\\begin\{([a-zA-Z]{1,20}\*?)\})")
 _ART = re.compile(r"[|\\/_]")
 
 _BOUNDARY = re.compile(
-    r"[.!?…]+[\"'”’)\]»*_]*(?=\s)|[。！？｡]+[\"'”’」』）)]*|[؟۔।॥؛]+[\"'”’)»]*(?=\s|[^\W\d_])|\n",
+    # the looks behind make a run of marks start once: without them a hundred thousand "!" would take quadratic time
+    r"(?<![.!?…])[.!?…]++[\"'”’)\]»*_]*+(?=\s)|[。！？｡]++[\"'”’」』）)]*+"
+    r"|(?<![؟۔।॥؛])[؟۔।॥؛]++[\"'”’)»]*+(?=\s|[^\W\d_])|\n",
 )
 _LAST_TOKEN = re.compile(r"([^\s(\[\"'“‘]*)$")
 _LABEL = re.compile(r"[^\W\d_][\w ]{0,24}\s?:(?:\s|$)")
@@ -368,6 +370,6 @@ def _ends_sentence(text: str, start: int, found: re.Match[str]) -> bool:
             "co",
         }
     if token.isdigit() and len(token) <= 3:
-        before = text[start : found.start() - len(token)].rstrip()
+        before = text[max(start, found.start() - 40) : found.start() - len(token)].rstrip()
         return bool(before) and not before.endswith((":", ".", ";", "\n"))
     return True
