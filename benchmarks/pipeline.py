@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import lm_mixup
-from lm_mixup.pipeline import Silent
 from lm_mixup.run_folder import Manifest
+from lm_mixup.steps import Silent
 
 DATA = Path(os.environ.get("LM_MIXUP_DATA", Path(__file__).resolve().parents[1] / "../shared/data"))
 

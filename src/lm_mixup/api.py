@@ -21,10 +21,11 @@ from lm_mixup import train_set
 from lm_mixup.collaborators import Edge, assemble
 from lm_mixup.errors import RatingsError
 from lm_mixup.ingest import ingest
-from lm_mixup.pipeline import Silent, Walk, Watcher
+from lm_mixup.pipeline import Walk
 from lm_mixup.ports import LLM, Distiller, Embedder, Rater
 from lm_mixup.recipe import Recipe, load
 from lm_mixup.run_folder import Run, write_recipe
+from lm_mixup.steps import Silent, Watcher
 
 EXIT_OK, EXIT_EMPTY = 0, 3
 """Exit codes of a finished run: a train set was written; or nothing in the pool was good enough for one."""

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from lm_mixup.embed.cached import CachedEmbedder, vector_schema
 from lm_mixup.errors import RecipeError
-from lm_mixup.pipeline import Collaborators
 from lm_mixup.ports import LLM, Distiller, Embedder, Rater
 from lm_mixup.recipe import Recipe
 from lm_mixup.run_folder import Run
+from lm_mixup.steps import Collaborators
 
 if TYPE_CHECKING:
     from lm_mixup.ledger import Ledger
@@ -82,20 +82,22 @@ def make_embedder(recipe: Recipe, edge: Edge) -> Embedder:
     settings = recipe.embed
     kind, _, rest = settings.model.partition(":")
     if settings.model == "hashing":
-        from lm_mixup.embed.hashing import HashingEmbedder
+        from lm_mixup.embed.hashing import HashEmbedder
 
-        return HashingEmbedder()
+        return HashEmbedder()
     if kind == "transformers" and rest:
         from lm_mixup.embed.transformers import TransformersEmbedder
 
-        return TransformersEmbedder(rest)
+        return TransformersEmbedder(rest, pooling=settings.pooling, max_windows=settings.max_windows)
     if kind == "openai" and rest:
         from lm_mixup.embed.endpoint import EndpointEmbedder
 
         name, at, url = rest.rpartition("@")
         if not at:
             raise RecipeError(f"embed.model: expected openai:MODEL@URL, got {settings.model!r}")
-        return EndpointEmbedder(name, url, api_key=edge.api_key())
+        if settings.dim is None:
+            raise RecipeError(f"embed.dim: needed for {name!r}: the length of its vectors, e.g. 1024")
+        return EndpointEmbedder(url, name, dim=settings.dim, api_key=edge.api_key(), max_windows=settings.max_windows)
     from lm_mixup.embed.minilm import MiniLMEmbedder
     from lm_mixup.models import resolve
 

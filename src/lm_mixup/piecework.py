@@ -10,12 +10,13 @@ import numpy.typing as npt
 import orjson
 import pyarrow as pa
 
-from lm_mixup.pipeline import Walk, cluster_ids
+from lm_mixup.pipeline import Walk
 from lm_mixup.recipe import parse_budget
 from lm_mixup.records import Cluster
 from lm_mixup.stages.cluster import Clustered
 from lm_mixup.stages.distill import as_cluster
 from lm_mixup.stages.select import Candidates
+from lm_mixup.steps import cluster_ids
 
 _BATCH_CLUSTERS = 1024
 
@@ -24,7 +25,7 @@ def cluster_all(walk: Walk) -> Clustered:
     """Cluster every row of the pool, whatever its rating."""
     walk.embed()
     walk.graph()
-    return walk.cluster_rows(np.arange(len(walk.pool), dtype=np.int64))
+    return walk.steps.cluster_rows(np.arange(len(walk.steps.pool), dtype=np.int64))
 
 
 def distill_labelled(walk: Walk, labels: Sequence[object]) -> Iterator[dict[str, Any]]:
@@ -46,21 +47,21 @@ def distill_labelled(walk: Walk, labels: Sequence[object]) -> Iterator[dict[str,
     for text, rows in members.items():
         for row in rows:
             of_row[row] = numbers[text]
-    names = cluster_ids(of_row, walk.pool.column("id").to_pylist())
+    names = cluster_ids(of_row, walk.steps.pool.column("id").to_pylist())
     texts = list(members)
 
     def batches() -> Iterator[list[Cluster]]:
         for start in range(0, len(texts), _BATCH_CLUSTERS):
             batch = texts[start : start + _BATCH_CLUSTERS]
             rows = [row for text in batch for row in members[text]]
-            samples = dict(zip(rows, walk.pool.rows(rows), strict=True))
+            samples = dict(zip(rows, walk.steps.pool.rows(rows), strict=True))
             yield [
                 as_cluster(str(names[members[t][0]]), [samples[r] for r in members[t]], ratings[members[t]])
                 for t in batch
             ]
 
     label_of = iter(texts)
-    for batch in walk.distill_stage().run(batches(), lambda n: walk.watcher.advance("distill", n)):
+    for batch in walk.steps.distill_stage().run(batches(), lambda n: walk.watcher.advance("distill", n)):
         for made in batch.to_pylist():
             yield _as_row(made, named[next(label_of)])
 
@@ -71,20 +72,20 @@ def select_rated(walk: Walk, origins: Sequence[str]) -> dict[int, dict[str, Any]
     rows = np.flatnonzero(~np.isnan(ratings))
     taken = pa.array(rows)
     candidates = Candidates(
-        ids=walk.pool.column("id").take(taken).to_pylist(),
+        ids=walk.steps.pool.column("id").take(taken).to_pylist(),
         origins=[origins[row] for row in rows.tolist()],
-        texts=walk.pool.column("digest").take(taken).to_pylist(),
+        texts=walk.steps.pool.column("digest").take(taken).to_pylist(),
         ratings=ratings[rows],
-        vectors=np.asarray(walk.vectors[rows], dtype=np.float32),
+        vectors=np.asarray(walk.steps.vectors[rows], dtype=np.float32),
     )
     budget = parse_budget(walk.recipe.select.budget, len(ratings)) if len(ratings) else 0
-    records = walk.select_stage().run(candidates, budget).table.to_pylist()
+    records = walk.steps.select_stage().run(candidates, budget).table.to_pylist()
     return dict(zip(rows.tolist(), records, strict=True))
 
 
 def _ratings(walk: Walk) -> npt.NDArray[np.float64]:
     """(rows,) the ratings that the rows carry; rows without one are rated now; NaN where that fails."""
-    carried = walk.pool.column("rating")
+    carried = walk.steps.pool.column("rating")
     if carried.null_count:
         walk.embed()
         walk.rate()

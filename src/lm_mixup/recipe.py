@@ -50,6 +50,10 @@ class EmbedSettings(Section):
         description="all-minilm-l6-v2 (embedded), a folder with it, hashing (tests only), transformers:NAME_OR_PATH, "
         "or openai:MODEL@URL.",
     )
+    dim: int | None = Field(
+        None, ge=1, description="Length of the vectors of an endpoint's model; needed for openai: alone."
+    )
+    pooling: Literal["mean", "cls"] = Field("mean", description="Of a transformers: model: mean, or cls (BGE).")
     max_windows: int = Field(
         4,
         ge=1,

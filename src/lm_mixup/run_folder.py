@@ -38,6 +38,18 @@ from lm_mixup.store import Store
 STAGES = ("rate", "curate", "cluster", "distill", "rerate", "select")
 """The stages in the order of the walk."""
 
+UNITS = {
+    "embed": "samples",
+    "graph": "samples",
+    "rate": "samples",
+    "curate": "samples",
+    "cluster": "samples",
+    "distill": "clusters",
+    "rerate": "distillates",
+    "select": "candidates",
+}
+"""What each step counts."""
+
 _RECORDS = {"pool": "records.arrow", "embed": "vectors.npy", "graph": "ids.npy"}
 
 
@@ -153,6 +165,13 @@ class Run:
         value["notes"] = tuple(value["notes"])
         return Manifest(**value)
 
+    def need(self, name: str) -> Manifest:
+        """The manifest of a step that must be finished by now. RunError where it is not."""
+        manifest = self.manifest(name)
+        if manifest is None:
+            raise RunError(f"{self.folder}: {name} is not finished here and is needed; lm-mixup run does all")
+        return manifest
+
     def finished(self, name: str, key: str) -> Manifest | None:
         """The manifest of a step that was finished with this key and whose records are still there; else None."""
         manifest = self.manifest(name)
@@ -198,7 +217,8 @@ def summary(run: Run) -> dict[str, Any]:
     embed = run.manifest("embed")
     train = run.folder / "train.jsonl"
     select = stages.get("select")
-    notes = [note for manifest in [pool, *stages.values()] if manifest for note in manifest.notes]
+    done = [manifest for manifest in (pool, *stages.values()) if manifest]
+    notes = [f"{manifest.step}: {note}" for manifest in done for note in manifest.notes]
     return {
         "run": str(run.folder),
         "train": str(train) if train.is_file() else None,

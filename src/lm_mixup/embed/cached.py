@@ -24,7 +24,7 @@ class CachedEmbedder:
     ``seconds`` is the time spent in the inner embedder, ``embedded`` the number of texts it was given.
     """
 
-    def __init__(self, inner: Embedder, store: Store, *, chunk_texts: int = 1024) -> None:
+    def __init__(self, inner: Embedder, store: Store, *, chunk_texts: int = 4096) -> None:
         self._inner = inner
         self._store = store
         self._chunk_texts = chunk_texts

@@ -143,7 +143,7 @@ def _notes(budget: int, wanted: int, distilled: int, originals: int) -> tuple[st
         if got < asked:
             filled = other - (budget - asked)
             by = f"; the other side filled {filled}" if filled > 0 else ""
-            notes.append(f"select: only {got} of {asked} {name} are good enough and no duplicates{by}")
+            notes.append(f"only {got} of {asked} {name} are good enough and no duplicates{by}")
     if distilled + originals < budget:
-        notes.append(f"select: the budget was {budget} rows, and {distilled + originals} could be had")
+        notes.append(f"the budget was {budget} rows, and {distilled + originals} could be had")
     return tuple(notes)

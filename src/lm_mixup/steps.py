@@ -1,0 +1,399 @@
+"""What each step of a run does: from the records that it reads to the records that it writes, with their counts.
+
+The order, and whether a step needs to be done at all, is :mod:`lm_mixup.pipeline`'s.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from lm_mixup import neighbors
+from lm_mixup.embed.cached import CachedEmbedder
+from lm_mixup.files import replacing
+from lm_mixup.ingest import settled_languages
+from lm_mixup.neighbors import Graph
+from lm_mixup.pool.table import PoolTable
+from lm_mixup.ports import Distiller, Rater
+from lm_mixup.recipe import Recipe, parse_budget
+from lm_mixup.records import Cluster, Sample, digest, rating_class
+from lm_mixup.run_folder import UNITS, Manifest, Run
+from lm_mixup.stages import distill as distill_stage
+from lm_mixup.stages import rate as rate_stage
+from lm_mixup.stages.cluster import Clustered, ClusterStage
+from lm_mixup.stages.curate import CurateStage
+from lm_mixup.stages.distill import DistillStage
+from lm_mixup.stages.rate import RateStage
+from lm_mixup.stages.select import DISTILLED, ORIGINAL, Candidates, SelectStage
+
+_BATCH_CLUSTERS = 1024
+
+
+class Watcher(Protocol):
+    """Who wants to know how far the walk is: the command line, or nobody."""
+
+    def start(self, step: str, total: int | None, unit: str) -> None:
+        """A step begins; ``total`` records are to be done (None: not known)."""
+
+    def advance(self, step: str, count: int) -> None:
+        """``count`` more records are done."""
+
+    def finish(self, step: str, manifest: Manifest, *, cached: bool) -> None:
+        """A step is finished, or was found finished (``cached``)."""
+
+
+class Silent:
+    """A watcher that says nothing."""
+
+    def start(self, step: str, total: int | None, unit: str) -> None:
+        """Say nothing."""
+
+    def advance(self, step: str, count: int) -> None:
+        """Say nothing."""
+
+    def finish(self, step: str, manifest: Manifest, *, cached: bool) -> None:
+        """Say nothing."""
+
+
+@dataclass(frozen=True)
+class Collaborators:
+    """Who does the work: the embedder (remembering), the rater and the distiller of a run."""
+
+    embedder: CachedEmbedder
+    rater: Rater
+    distiller: Distiller
+
+
+@dataclass
+class Work:
+    """What a step gives back: its counts, and what it has to say; fields as in a Manifest."""
+
+    in_: int
+    kept: int
+    dropped: dict[str, int] = field(default_factory=dict)
+    failed: int = 0
+    notes: tuple[str, ...] = ()
+    figures: dict[str, Any] = field(default_factory=dict)
+
+
+class Steps:
+    """The steps of one run; each reads the records of those before it and writes its own."""
+
+    def __init__(self, run: Run, recipe: Recipe, hands: Collaborators, watcher: Watcher) -> None:
+        self.run = run
+        self.recipe = recipe
+        self.hands = hands
+        self.watcher = watcher
+
+    @cached_property
+    def pool(self) -> PoolTable:
+        """The pool of the run."""
+        return PoolTable(self.run.records("pool"))
+
+    @cached_property
+    def vectors(self) -> npt.NDArray[np.float16]:
+        """(rows, dim) float16, mapped from disk."""
+        mapped: npt.NDArray[np.float16] = np.load(self.run.records("embed"), mmap_mode="r", allow_pickle=False)
+        return mapped
+
+    def graph_of_pool(self) -> Graph:
+        """The k-NN graph over all rows, mapped from disk."""
+        return Graph.load(self.run.step("graph"))
+
+    def _start(self, name: str, total: int) -> None:
+        self.watcher.start(name, total, UNITS[name])
+
+    def _advance(self, name: str) -> Callable[[int], None]:
+        return lambda count: self.watcher.advance(name, count)
+
+    def _write_batches(self, name: str, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> None:
+        with (
+            replacing(self.run.records(name)) as temporary,
+            pq.ParquetWriter(temporary, schema, compression="zstd") as out,
+        ):
+            for batch in batches:
+                out.write_batch(batch)
+
+    def embed(self) -> Work:
+        """Embed every sample's text into ``embed/vectors.npy``, (rows, dim) float16, in pool order."""
+        rows, dim = len(self.pool), self.hands.embedder.dim
+        self._start("embed", rows)
+        self.__dict__.pop("vectors", None)
+        with replacing(self.run.records("embed")) as temporary:
+            out = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float16, shape=(rows, dim))
+            start = 0
+            for samples in self.pool.batches():
+                out[start : start + len(samples)] = self.hands.embedder.embed([s.text for s in samples])
+                start += len(samples)
+                self.watcher.advance("embed", len(samples))
+            out.flush()
+            del out
+        return Work(rows, rows)
+
+    def rate(self) -> Work:
+        """Rate every sample that did not come with a rating."""
+        self._start("rate", len(self.pool))
+        stage = RateStage(self.hands.rater, self._ratings())
+        given = iter(self.pool.column("rating").to_pylist())
+        batches = ((samples, [next(given) for _ in samples]) for samples in self.pool.batches())
+        self._write_batches("rate", rate_stage.SCHEMA, stage.run(batches, self._advance("rate")))
+        table = self.run.read_records("rate", ["rating", "reason"])
+        return _worked(len(table), table.column("rating").null_count, table.column("reason"))
+
+    def _ratings(self) -> Any:
+        return self.run.store("ratings", self.hands.rater.key, rate_stage.STORE_SCHEMA)
+
+    def graph(self, before: Manifest | None) -> Work:
+        """Find every row's nearest rows; ``before`` is the manifest of the graph that stands there, if any."""
+        settings = self.recipe.neighbors
+        self._start("graph", len(self.pool))
+        vectors = self.vectors
+        if before and before.in_ < len(vectors) and before.figures["vectors"] == _hash(vectors[: before.in_]):
+            # rows were appended: the old part of the graph still stands
+            graph = neighbors.extend(Graph.load(self.run.step("graph")), vectors, wanted=settings.k)
+        else:
+            graph = neighbors.build(
+                vectors,
+                settings.k,
+                seed=self.recipe.seed,
+                exact_below=settings.exact_below,
+                recall_target=settings.recall,
+                threads=self.recipe.embed.threads,
+            )
+        graph.save(self.run.step("graph"))
+        figures = {"exact": graph.exact, "recall": graph.recall, "k": graph.k, "vectors": _hash(vectors)}
+        return Work(len(vectors), len(vectors), figures=figures)
+
+    def curate(self) -> Work:
+        """Correct the ratings, and split high from low."""
+        table = self.run.read_records("rate", ["id", "rating"])
+        rating = table.column("rating").to_numpy(zero_copy_only=False)
+        rated = np.flatnonzero(~np.isnan(rating))
+        settings = self.recipe.curate
+        self._start("curate", len(rated))
+        curated, flagged, confidence = rating.copy(), np.zeros(len(rating), bool), np.full(len(rating), np.nan)
+        figures: dict[str, Any] = {}
+        note = ""
+        if settings.method == "ds2":
+            stage = CurateStage(
+                neighbors=settings.neighbors,
+                rounds=settings.rounds,
+                sample=settings.sample,
+                min_confidence=settings.min_confidence,
+                seed=self.recipe.seed,
+            )
+            found = stage.run(rating[rated], self.graph_of_pool(), rated)
+            curated[rated], flagged[rated], confidence[rated] = found.curated, found.flagged, found.confidence
+            note = found.note
+            figures = {
+                "classes": found.classes.tolist(),
+                "transition": np.round(found.transition, 4).tolist(),
+                "prior": np.round(found.prior, 4).tolist(),
+                "flagged": int(flagged.sum()),
+                "replaced": int((curated[rated] != rating[rated]).sum()),
+            }
+        high, line = tiers(curated, settings.high_rating, settings.high_share)
+        tier = [None if np.isnan(r) else "high" if h else "low" for r, h in zip(rating, high, strict=True)]
+        columns = {
+            "id": table.column("id"),
+            "rating": pa.array(rating, from_pandas=True),
+            "curated_rating": pa.array(curated, from_pandas=True),
+            "flagged": pa.array(flagged),
+            "confidence": pa.array(confidence, from_pandas=True),
+            "tier": pa.array(tier, pa.string()),
+        }
+        self.run.write_records("curate", pa.table(columns))
+        figures |= {"high": int(high.sum()), "high_line": line}
+        return Work(len(rated), len(rated), notes=(note,) if note else (), figures=figures)
+
+    def cluster(self) -> Work:
+        """Group the low samples."""
+        tiers = self.run.read_records("curate", ["tier"]).column("tier")
+        low = np.flatnonzero(pc.equal(tiers, "low").fill_null(False).to_numpy(zero_copy_only=False))
+        self._start("cluster", len(low))
+        found = self.cluster_rows(low)
+        ids = self.pool.column("id").take(pa.array(low)).to_pylist()
+        columns = {
+            "row": pa.array(low, pa.int64()),
+            "id": pa.array(ids, pa.string()),
+            "cluster": pa.array(cluster_ids(found.labels.tolist(), ids), pa.string()),
+            "reason": pa.array([reason or None for reason in found.reasons], pa.string()),
+        }
+        self.run.write_records("cluster", pa.table(columns))
+        dropped = dict(found.dropped)
+        return Work(len(low), len(low) - sum(dropped.values()), dropped, figures=dict(found.figures))
+
+    def cluster_rows(self, rows: npt.NDArray[np.int64]) -> Clustered:
+        """Cluster these rows of the pool as the recipe says."""
+        settings = self.recipe.cluster
+        stage = ClusterStage(
+            min_size=settings.min_size, max_size=settings.max_size, mean_size=settings.mean_size, floor=settings.floor
+        )
+        return stage.run(self.vectors, self.graph_of_pool(), rows=rows, groups=self._groups()[rows])
+
+    def _groups(self) -> npt.NDArray[np.int64]:
+        """(rows of the pool,) one number each; rows of different numbers never share a cluster."""
+        sources = self.pool.column("source")
+        columns = [self.pool.column("task_type").to_pylist()]
+        if not self.recipe.cluster.across_languages:
+            columns.append(settled_languages(self.pool.column("language"), sources))
+        if not self.recipe.cluster.across_sources:
+            columns.append(sources.to_pylist())
+        numbers: dict[tuple[str, ...], int] = {}
+        return np.array([numbers.setdefault(parts, len(numbers)) for parts in zip(*columns, strict=True)], np.int64)
+
+    def clusters(self) -> Iterator[list[Cluster]]:
+        """The clusters in the order of their first rows, in batches."""
+        table = self.run.read_records("cluster", ["row", "cluster"])
+        table = table.filter(pc.is_valid(table.column("cluster")))
+        members: dict[str, list[int]] = {}
+        for row, name in zip(table.column("row").to_pylist(), table.column("cluster").to_pylist(), strict=True):
+            members.setdefault(name, []).append(row)
+        rating = self.run.read_records("curate", ["curated_rating"]).column("curated_rating").to_numpy()
+        names = list(members)
+        for start in range(0, len(names), _BATCH_CLUSTERS):
+            batch = names[start : start + _BATCH_CLUSTERS]
+            rows = [row for name in batch for row in members[name]]
+            samples = dict(zip(rows, self.pool.rows(rows), strict=True))
+            yield [
+                distill_stage.as_cluster(name, [samples[r] for r in members[name]], rating[members[name]])
+                for name in batch
+            ]
+
+    def distill(self) -> Work:
+        """Turn every cluster into one sample."""
+        names = self.run.read_records("cluster", ["cluster"]).column("cluster")
+        self._start("distill", pc.count_distinct(names, mode="only_valid").as_py())
+        batches = self.distill_stage().run(self.clusters(), self._advance("distill"))
+        self._write_batches("distill", distill_stage.SCHEMA, batches)
+        table = self.run.read_records("distill", ["answer", "reason"])
+        return _worked(len(table), table.column("answer").null_count, table.column("reason"))
+
+    def distill_stage(self) -> DistillStage:
+        """The distill stage with the run's distiller."""
+        store = self.run.store("distillates", self.hands.distiller.key, distill_stage.STORE_SCHEMA)
+        return DistillStage(self.hands.distiller, store)
+
+    def _distilled_samples(self) -> Iterator[list[Sample]]:
+        for batch in pq.ParquetFile(self.run.records("distill")).iter_batches(batch_size=_BATCH_CLUSTERS):
+            yield [made.as_sample() for made in distill_stage.read(pa.Table.from_batches([batch]))]
+
+    def rerate(self) -> Work:
+        """Rate the distillates with the same rater, and count those below the high line as dropped."""
+        self._start("rerate", self.run.need("distill").kept)
+        stage = RateStage(self.hands.rater, self._ratings(), name="rerate")
+        batches = ((samples, [None] * len(samples)) for samples in self._distilled_samples())
+        self._write_batches("rerate", rate_stage.SCHEMA, stage.run(batches, self._advance("rerate")))
+        table = self.run.read_records("rerate", ["rating", "reason"])
+        work = _worked(len(table), table.column("rating").null_count, table.column("reason"))
+        good = int(self._good_distillates().sum())
+        if good < work.kept:
+            work.dropped["rated-low"] = work.kept - good
+            work.kept = good
+        return work
+
+    def _good_distillates(self) -> npt.NDArray[np.bool_]:
+        rating = self.run.read_records("rerate", ["rating"]).column("rating").to_numpy(zero_copy_only=False)
+        line = self.run.need("curate").figures["high_line"]
+        return np.array([not np.isnan(r) and _is_high(r, line) for r in rating], bool)
+
+    def select(self) -> Work:
+        """Take the budget from the high originals and the distillates that rated high."""
+        candidates = self._candidates()
+        count = len(candidates.ids)
+        budget = parse_budget(self.recipe.select.budget, len(self.pool)) if len(self.pool) else 0
+        self._start("select", count)
+        result = self.select_stage().run(candidates, budget)
+        self.run.write_records("select", result.table)
+        dropped = _count([reason for reason in result.table.column("reason").to_pylist() if reason])
+        return Work(count, count - sum(dropped.values()), dropped, notes=result.notes, figures=result.figures)
+
+    def select_stage(self) -> SelectStage:
+        """The select stage as the recipe sets it."""
+        settings = self.recipe.select
+        return SelectStage(
+            ratio=settings.ratio,
+            neighbors=settings.neighbors,
+            order=settings.order,
+            duplicate_cosine=settings.duplicate_cosine,
+            seed=self.recipe.seed,
+        )
+
+    def _candidates(self) -> Candidates:
+        curated = self.run.read_records("curate", ["tier", "curated_rating"])
+        high = np.flatnonzero(pc.equal(curated.column("tier"), "high").fill_null(False).to_numpy(zero_copy_only=False))
+        taken = pa.array(high)
+        ids = self.pool.column("id").take(taken).to_pylist()
+        texts = self.pool.column("digest").take(taken).to_pylist()
+        ratings = curated.column("curated_rating").take(taken).to_numpy(zero_copy_only=False)
+        vectors = [np.asarray(self.vectors[high], dtype=np.float32)]
+        good = self._good_distillates()
+        rerated = self.run.read_records("rerate", ["rating"]).column("rating").to_numpy(zero_copy_only=False)
+        made_ids: list[str] = []
+        start = 0
+        for samples in self._distilled_samples():
+            keep = [s for s, is_good in zip(samples, good[start : start + len(samples)], strict=True) if is_good]
+            start += len(samples)
+            if keep:
+                made_ids += [s.id for s in keep]
+                texts += [s.digest for s in keep]
+                vectors.append(self.hands.embedder.embed([s.text for s in keep]))
+        return Candidates(
+            ids=[*ids, *made_ids],
+            origins=[ORIGINAL] * len(ids) + [DISTILLED] * len(made_ids),
+            texts=texts,
+            ratings=np.concatenate([ratings, rerated[good]]),
+            vectors=np.concatenate(vectors),
+        )
+
+
+def cluster_ids(labels: Sequence[int], ids: Sequence[str]) -> list[str | None]:
+    """A name for each row's cluster that depends on its members alone; None where the label is negative."""
+    members: dict[int, list[str]] = {}
+    for label, id_ in zip(labels, ids, strict=True):
+        members.setdefault(label, []).append(id_)
+    names = {label: "mix-" + digest(sorted(rows))[:16] for label, rows in members.items()}
+    return [names[label] if label >= 0 else None for label in labels]
+
+
+def _worked(count: int, failed: int, reasons: pa.ChunkedArray) -> Work:
+    """The counts of a row-wise step; its failures by reason are among the figures and, if there are any, in a note."""
+    if not failed:
+        return Work(count, count)
+    by_reason = _count([reason for reason in reasons.to_pylist() if reason])
+    listed = ", ".join(f"{number} {reason}" for reason, number in by_reason.items())
+    note = f"{failed} of {count} failed: {listed}; they are tried again when the step is redone"
+    return Work(count, count - failed, failed=failed, notes=(note,), figures={"failures": by_reason})
+
+
+def tiers(
+    rating: npt.NDArray[np.float64], high_rating: float, high_share: float | None
+) -> tuple[npt.NDArray[np.bool_], dict[str, float]]:
+    """Which rows are high, and the line that says so: a class, or a rating that a share of the pool reaches."""
+    rated = rating[~np.isnan(rating)]
+    if high_share is None:
+        line = {"class": high_rating}
+    else:
+        line = {"rating": float(np.quantile(rated, 1 - high_share, method="higher")) if len(rated) else 5.0}
+    return np.array([not np.isnan(r) and _is_high(r, line) for r in rating], bool), line
+
+
+def _is_high(rating: float, line: dict[str, float]) -> bool:
+    return rating_class(rating) >= line["class"] if "class" in line else rating >= line["rating"]
+
+
+def _hash(vectors: npt.NDArray[np.float16]) -> str:
+    return hashlib.blake2b(np.ascontiguousarray(vectors).tobytes(), digest_size=16).hexdigest()
+
+
+def _count(words: Sequence[str]) -> dict[str, int]:
+    return {word: words.count(word) for word in sorted(set(words))}
