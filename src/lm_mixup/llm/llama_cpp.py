@@ -72,7 +72,7 @@ class LlamaCpp:
             # what the prompts before have left in the cache must not touch this one's numbers
             extra = {"cache_prompt": False, "repeat_penalty": prompt.repetition_penalty}
             body = request_body("local", prompt, ("repetition_penalty",), stream=False, extra=extra)
-            reply = orjson.dumps(self._server.handle_chat_completions(body.decode()))
+            reply = orjson.dumps(self._server.handle_chat_completions(orjson.loads(body)))
             answer = read_error(400, reply, None) if reply.startswith(b'{"error"') else read_reply(reply)
             if isinstance(answer, Fault):
                 results.append(answer)
