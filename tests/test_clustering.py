@@ -142,11 +142,13 @@ def test_figures_are_those_of_the_definition(n, seed):
     labels = cluster(vectors, build(vectors, 5), min_size=1).labels
     got = figures(vectors, np.arange(n), labels.astype(np.int64))
     table = cosines(vectors)
-    pairs = [table[np.ix_(r, r)][np.triu_indices(len(r), 1)].mean() for r in members(labels) if len(r) > 1]
+    pairs = [table[np.ix_(r, r)][np.triu_indices(len(r), 1)] for r in members(labels) if len(r) > 1]
+    means = [pair.mean() for pair in pairs]
     assert got["clusters"] == len(members(labels))
     assert got["rows_placed"] == n
     assert sum(size * count for size, count in got["sizes"].items()) == n
-    assert got.get("pairwise_cosine", 0) == pytest.approx(np.mean(pairs) if pairs else 0, abs=2e-4)
+    assert got.get("pairwise_cosine", 0) == pytest.approx(np.concatenate(pairs).mean() if pairs else 0, abs=2e-4)
+    assert got.get("pairwise_cosine_by_cluster", 0) == pytest.approx(np.mean(means) if pairs else 0, abs=2e-4)
     lengths = [np.sqrt(table[np.ix_(r, r)].sum()) for r in members(labels)]
     assert got["cosine_to_mean"] == pytest.approx(sum(lengths) / n, abs=2e-4)
 

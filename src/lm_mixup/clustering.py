@@ -450,9 +450,11 @@ def _rank_within(keys: Int64s) -> Int64s:
 
 
 def figures(vectors: Floats, rows: Integers, labels: Int64s) -> dict[str, Any]:
-    """What a report says of clusters: see the keys; cosines are means over rows, and over pairs inside clusters.
+    """What a report says of clusters; ``labels`` (m,) are aligned with ``rows``, negative ones are rows left out.
 
-    ``labels`` (m,) are aligned with ``rows``; negative ones are rows left out.
+    ``cosine_to_mean``: mean over rows of the cosine to their cluster's mean. ``pairwise_cosine``: mean over all pairs
+    of rows that share a cluster. ``pairwise_cosine_by_cluster``: each cluster's own mean over its pairs, in the mean
+    over clusters (many tiny clusters weigh much in it), and ``…_tenth_percentile`` of the same.
     """
     placed = np.flatnonzero(labels >= 0)
     _, numbers = np.unique(labels[placed], return_inverse=True)
@@ -475,9 +477,10 @@ def figures(vectors: Floats, rows: Integers, labels: Int64s) -> dict[str, Any]:
         sums = np.add.reduceat(unit(vectors[rows[by[starts[low] : end]]]), starts[low:high] - starts[low], axis=0)
         lengths[low:high] = np.sqrt(np.einsum("ij,ij->i", sums, sums))
     several = sizes > 1
-    pairwise = (lengths[several] ** 2 - sizes[several]) / (sizes[several] * (sizes[several] - 1))
+    cosines, pairs = lengths[several] ** 2 - sizes[several], sizes[several] * (sizes[several] - 1)
     out["cosine_to_mean"] = round(float(lengths.sum() / len(placed)), 4)
-    if len(pairwise):
-        out["pairwise_cosine"] = round(float(pairwise.mean()), 4)
-        out["pairwise_cosine_tenth_percentile"] = round(float(np.quantile(pairwise, 0.1)), 4)
+    if len(pairs):
+        out["pairwise_cosine"] = round(float(cosines.sum() / pairs.sum()), 4)
+        out["pairwise_cosine_by_cluster"] = round(float((cosines / pairs).mean()), 4)
+        out["pairwise_cosine_tenth_percentile"] = round(float(np.quantile(cosines / pairs, 0.1)), 4)
     return out

@@ -80,7 +80,7 @@ class Graph:
         if head.get("version") != _VERSION or not fits:
             raise RunError(
                 f"{folder}: expected a neighbour graph of version {_VERSION} and shape {shape}, got version "
-                f"{head.get('version')} and shapes {ids.shape}, {similarities.shape}, {copy_of.shape}; delete the folder"
+                f"{head.get('version')}, shapes {ids.shape}, {similarities.shape}, {copy_of.shape}; delete the folder"
             )
         return cls(ids, similarities, copy_of, bool(head["exact"]), float(head["recall"]))
 
@@ -94,8 +94,8 @@ def build(
     recall_target: float = 0.98,
     recall_sample: int = 256,
     tolerance: float = 0.02,
-    cells_per_root: float = 2.0,
-    train_per_cell: int = 48,
+    cells_per_root: float = 3.0,
+    train_per_cell: int = 32,
     threads: int | None = None,
 ) -> Graph:
     """The graph of ``vectors``: (n, dim), float16 or float32, unit rows, in memory or memory-mapped.
