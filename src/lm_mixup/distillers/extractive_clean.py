@@ -44,7 +44,8 @@ _SPACE_RUN = re.compile(r"[ \t\u00a0]{2,}")
 _BLANK_RUN = re.compile(r"\n[ \t]*(?:\n[ \t]*){2,}")
 _SPACE_BEFORE_MARK = re.compile(r"(?<=[^\W\d_]) +([,;!?]|\.(?=\s|$))")
 _SPLIT_MARKER = re.compile(r"(^|\n)(\s{0,6}\d{1,3}[.)])[ \t]*\n(?=[ \t]*\S)")
-_TRAILING_MARKER = re.compile(r"(?<=[^\d\s]) +(\d{1,2}\.)\n(?=[^\W\d_])")
+_NUMBERED = re.compile(r"\s{0,4}\d{1,2}\. ")
+_TRAILING_MARKER = re.compile(r"(?<=[^\d\s]) +(\d{1,2}\.)\n(?=[\"'(]?[^\W_])")
 # UTF-8 read as Windows-1252: a lead byte's character followed by one to three continuation bytes' characters
 _CP1252 = "€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ"
 _MOJIBAKE = re.compile(rf"[ÂÃâãäåæçèéêëìíîïðñòóÐÑØÙÎÏ][{_CP1252}\x80-\xbf]{{1,3}}")
@@ -102,6 +103,8 @@ def _clean_once(text: str, request: str, answer: bool) -> str:
             text = text[: cut.start()]
         text = _PREAMBLE.sub("", text.lstrip(), count=1)
     text = _CONTROL.sub("", text)
+    if answer and ".\n" in text and "```" not in text and len(_TRAILING_MARKER.findall(text)) >= 2:
+        text = _numbered_again(text)
     parts = []
     for piece in segment(text):
         atomic = piece.kind in ATOMIC or "```" in piece.text or "~~~" in piece.text
@@ -113,6 +116,19 @@ def _clean_once(text: str, request: str, answer: bool) -> str:
         )
     lines = text.strip("\n")
     return lines.rstrip() if lines[:1].isspace() and lines.lstrip(" \t") != lines and "\n" in lines else lines.strip()
+
+
+def _numbered_again(text: str) -> str:
+    """A list again, where a sentence splitter had taken the numbers for sentence ends and broken the lines there."""
+    text = _SPLIT_MARKER.sub(r"\1\2 ", _TRAILING_MARKER.sub(r"\n\1 ", text))
+    lines: list[str] = []
+    for line in text.split("\n"):
+        inside = any(_NUMBERED.match(one) for one in lines[-1:])
+        if inside and line.strip() and not _NUMBERED.match(line):
+            lines[-1] = f"{lines[-1].rstrip()} {line.strip()}"
+        else:
+            lines.append(line)
+    return "\n".join(lines)
 
 
 def _without_thinking(text: str) -> str:
@@ -255,8 +271,11 @@ def _said_again(kept: list[str], cores: list[str], length: int) -> bool:
     times = _times(length)
     if len(kept) < times * length or not any(word.isalpha() for word in cores[-length:]):
         return False
-    phrase = cores[-length:]
-    return all(cores[-(k + 1) * length : -k * length] == phrase for k in range(1, times))
+    # but for the mark after the last word the copies are the same to the letter: no loop is seen across two sentences
+    phrase, end = kept[-length:-1], cores[-1]
+    return all(
+        kept[-(k + 1) * length : -k * length - 1] == phrase and cores[-k * length - 1] == end for k in range(1, times)
+    )
 
 
 def tidy_sentence(text: str) -> str:
@@ -267,7 +286,7 @@ def tidy_sentence(text: str) -> str:
     words = text.split()
     if len(words) < 4 or not text[:1].isalpha() or not text[0].isascii():
         return text
-    if text[0].islower() and words[0].isalpha():
+    if text[0].islower() and words[0].isalpha() and (len(words[0]) > 1 or words[0] in "ai"):
         text = text[0].upper() + text[1:]
     text = LONE_I.sub("I", text)
     return text + "." if len(words) >= 5 and text[-1].isalnum() and "\n" not in text else text

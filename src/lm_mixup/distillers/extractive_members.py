@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 REFUSAL_PENALTY = 2.0
-CUT_PENALTY = 0.5
+CUT_PENALTY = 0.3
+LOST_PENALTY = 1.5
 OFF_TOPIC_PENALTY = 0.7
 ASKS_BACK_PENALTY = 0.5
 LEANS_PENALTY = 0.3
 REPETITION_PENALTY = 2.0
 PERSONAL_PENALTY = 0.4
+PART_PENALTY = 1.5
 AGREEMENT_BONUS = 0.6
 TOPIC_BONUS = 0.6
 """Rating points by which a member's flaws, and its agreement with the others, move it when the base is chosen."""
@@ -95,7 +97,9 @@ def merit_of(member: Member, members: list[Member]) -> float:
     text = answer.text
     if is_refusal(answer.first):
         merit -= REFUSAL_PENALTY
-    if answer.dropped or (answer.units and answer.units[-1].prose and len(answer.units) > 1 and not is_whole(text)):
+    if answer.dropped:
+        merit -= CUT_PENALTY + LOST_PENALTY * answer.lost
+    elif len(answer.units) > 1 and answer.units[-1].prose and not is_whole(text):
         merit -= CUT_PENALTY
     if len(answer.stems) > 4 and len(member.question.stems) > 1 and not answer.stems & member.question.stems:
         merit -= OFF_TOPIC_PENALTY
@@ -112,6 +116,10 @@ def merit_of(member: Member, members: list[Member]) -> float:
     others = [m for m in members if m is not member and m.answer.stems and m.question.text == member.question.text]
     if others and answer.stems:
         merit += AGREEMENT_BONUS * sum(overlap(answer.stems, m.answer.stems) for m in others) / len(others)
+    if member.sample.turns > 1:
+        # the rating is the whole conversation's: it says the less of one exchange the less of the talk that is
+        said = sum(len(m.content) for m in member.sample.messages if m.role == "assistant")
+        merit -= PART_PENALTY * (1.0 - min(1.0, len(text) / max(1, said)))
     # rounded: the last bits of a sum depend on the order of its terms, and the members have no order
     return round(merit, 9)
 

@@ -35,6 +35,10 @@ _POINTS_BACK = re.compile(
     r"shorter|longer|thanks?|thank you|no|ok|okay|yes|and|but|so)\b",
     re.IGNORECASE,
 )
+_ACKNOWLEDGES = re.compile(
+    r"^(?:(?:okay|ok|yes|no|thanks?(?: you)?|great|cool|nice|perfect|well|so|and|but)\b[^.!?\n,]{0,30}[.!,]\s*)+",
+    re.IGNORECASE,
+)
 _PLAIN_SYSTEM = re.compile(
     r"^\s*you are (?:a|an) (?:[\w-]+,? ){0,4}(?:assistant|chatbot|ai|model)\b[^\n]{0,120}$", re.IGNORECASE
 )
@@ -142,7 +146,7 @@ def exchange(sample: Sample) -> tuple[str, str]:
     """The user turn and the answer of a sample that make sense by themselves.
 
     Of one turn: that one, after a system prompt that says more than "you are a helpful assistant". Of several turns:
-    the last, where its user turn stands by itself, otherwise the first.
+    of the first and the later ones whose user turn stands by itself the one with the fullest answer.
     """
     messages = sample.messages
     if len(messages) == 2:
@@ -153,12 +157,15 @@ def exchange(sample: Sample) -> tuple[str, str]:
     system = "\n\n".join(
         m.content for m in messages if m.role == "system" and not _PLAIN_SYSTEM.match(m.content)
     ).strip()
-    question, answer = turns[-1]
-    if len(turns) > 1:
-        plain = len(content_words(question)) >= STANDALONE_LEAST and not _POINTS_BACK.search(question)
-        if not plain or is_refusal(answer):
-            question, answer = turns[0]
+    # the first turn stands by itself; of those later ones that do, the fullest answer is taken
+    standing = [turns[0], *(turn for turn in turns[1:] if _stands(turn[0]) and not is_refusal(turn[1]))]
+    question, answer = max(standing, key=lambda turn: len(content_words(turn[1])))
     return (f"{system}\n\n{question}" if system else question), answer
+
+
+def _stands(turn: str) -> bool:
+    plain = _ACKNOWLEDGES.sub("", turn)
+    return len(content_words(plain)) >= STANDALONE_LEAST and not _POINTS_BACK.search(plain)
 
 
 def _turns(messages: Sequence[Message]) -> list[tuple[str, str]]:

@@ -74,7 +74,7 @@ class Unit:
 
 @dataclass(slots=True)
 class Answer:
-    """One member's cleaned answer as units, with what was dropped of it as unfit."""
+    """One member's cleaned answer as units; ``dropped`` of them were unfit, a share ``lost`` of the text."""
 
     member: int
     rating: float
@@ -82,6 +82,7 @@ class Answer:
     dropped: int
     stems: frozenset[str]
     text: str
+    lost: float = 0.0
 
     @property
     def first(self) -> str:
@@ -117,7 +118,9 @@ def read_answer(text: str, member: int, rating: float) -> Answer:
     dropped += _trim(units)
     _reflow(units)
     stems = frozenset().union(*(unit.stems for unit in units)) if units else frozenset()
-    return Answer(member, rating, units, dropped, stems, render(units))
+    rendered = render(units)
+    lost = max(0.0, 1.0 - len(rendered) / max(1, len(text)))
+    return Answer(member, rating, units, dropped, stems, rendered, lost)
 
 
 def _trim(units: list[Unit]) -> int:

@@ -75,6 +75,9 @@ def weave(
         weaving = _Weaving(base, units, question, fused, max_added, max_chars, veto)
         for answer in others:
             weaving.take(replace(answer, units=answer.units[:UNITS_READ]))
+    for unit, after in pairwise(units):
+        if unit.prose and after.prose and "\n" not in unit.gap and unit.body[-1].isalnum():
+            unit.body += "."  # it ended its own text without one
     fused.text = render(units)
     return fused
 

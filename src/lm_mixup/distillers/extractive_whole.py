@@ -22,7 +22,8 @@ _SOUP_FUNCTION_SHARE = 0.13
 """Random tokens: so many strange words in a window of so many, of which so small a share are function words."""
 
 _META = re.compile(
-    r"^(?:i hope (?:this|that|it)|hope (?:this|that|it) helps|let me know|feel free|please let me know|if "
+    r"^(?:(?:hello|hi|hey|greetings|dear|welcome)\b.{0,60}$"
+    r"|i hope (?:this|that|it)|hope (?:this|that|it) helps|let me know|feel free|please let me know|if "
     r"you have any (?:other |further |more )?questions"
     r"|do you have any|is there anything|would you like|happy to help|good luck|you're welcome|thank you"
     r"|thanks|source:|sources:|edit:|tl;?dr"
