@@ -63,7 +63,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def finished(pool: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     run = tmp_path_factory.mktemp("runs") / "run"
-    done = lm_mixup("run", pool, "-o", run, "--json", "--budget", 6, "--set", "curate.high_share=0.3")
+    done = lm_mixup("run", pool, "-o", run, "--json", "--budget", 6, "--set", "curate.high_rating=1")
     return run, json.loads(done.stdout.splitlines()[-1])
 
 
@@ -77,7 +77,7 @@ def test_run_ends_with_one_json_line_that_adds_up(finished: tuple[Path, dict[str
         assert stage["in"] == stage["kept"] + sum(stage["dropped"].values()) + stage["failed"]
     assert told["rows"] == {"in": 16, "train": len(read(run / "train.jsonl")), "quarantined": 1}
     (bad,) = read(run / "quarantine.jsonl")
-    assert (bad["line"], bad["reason"]) == (16, "missing-field")
+    assert (bad["line"], bad["reason"]) == (16, "unknown-layout")
     assert json.loads(bad["raw"]) == {"id": "bad", "instruction": "No answer"}
 
 
@@ -110,7 +110,7 @@ def test_status_why_show_and_export_of_a_run(finished: tuple[Path, dict[str, Any
 
 def test_the_same_command_says_that_all_is_done(finished: tuple[Path, dict[str, Any]], pool: Path):
     run, told = finished
-    again = lm_mixup("run", pool, "-o", run, "--json", "--budget", 6, "--set", "curate.high_share=0.3")
+    again = lm_mixup("run", pool, "-o", run, "--json", "--budget", 6, "--set", "curate.high_rating=1")
     assert again.stderr.count("already done") == 9
     assert json.loads(again.stdout.splitlines()[-1]) == told
 

@@ -1,0 +1,129 @@
+"""A run whose judge and distiller are a language model behind a real server: killed again and again, paid for once."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lm_mixup.run_folder import STAGES
+from tests.e2e.test_walk import row, write_pool
+from tests.servers.launch import ROOT, serving
+
+KILLS = 20
+CONCURRENCY = 4
+SECRET = "sk-this-must-never-be-written"
+LATENCY = ("--latency", "0.01:0.03")
+
+
+def command(pool: Path, run: Path, url: str) -> list[str]:
+    return [
+        *(sys.executable, "-m", "lm_mixup.cli.main", "run", str(pool), "-o", str(run), "--json"),
+        *("--llm", f"openai:stand-in@{url}", "--budget", "20"),
+        *("--set", "embed.model=hashing", "--set", f"llm.concurrency={CONCURRENCY}", "--set", "cluster.floor=null"),
+    ]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OPENAI_API_KEY": SECRET}
+
+
+def finish(pool: Path, run: Path, url: str) -> dict:
+    done = subprocess.run(
+        command(pool, run, url), cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def products(run: Path) -> dict[str, bytes]:
+    return {name: (run / name).read_bytes() for name in ("train.jsonl", "lineage.jsonl", "quarantine.jsonl")}
+
+
+@pytest.fixture
+def pool(tmp_path: Path) -> Path:
+    return write_pool(tmp_path / "pool.jsonl", [row(i) for i in range(120)])
+
+
+@pytest.mark.slow
+def test_kill_9_at_twenty_moments_asks_again_only_what_was_in_flight(pool: Path, tmp_path: Path):
+    with serving(*LATENCY, log=tmp_path / "whole.log") as server:
+        begin = time.monotonic()
+        told = finish(pool, tmp_path / "whole", server.url)
+        whole_s = time.monotonic() - begin
+        asked = server.events("begin")
+    assert set(asked.values()) == {1}
+    assert list(told["stages"]) == list(STAGES)
+    assert told["stages"]["rate"]["kept"] == 120
+
+    rng = random.Random(3)
+    killed = folders = 0
+    with serving(*LATENCY, log=tmp_path / "killed.log") as server:
+        before: dict[str, int] = {}
+        while killed < KILLS:
+            run = tmp_path / f"run-{folders}"
+            process = subprocess.Popen(
+                command(pool, run, server.url),
+                cwd=ROOT,
+                env=environment(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+            )
+            time.sleep(rng.uniform(0.2, 0.6) * whole_s)
+            process.kill()
+            _, err = process.communicate()
+            if process.returncode == -signal.SIGKILL:
+                killed += 1
+                continue
+            assert process.returncode == 0, err.decode()
+            assert products(run) == products(tmp_path / "whole")
+            folders += 1  # a folder of its own has a ledger of its own, and asks everything once more
+        finish(pool, run, server.url)
+        assert products(run) == products(tmp_path / "whole")
+        repeats = sum(server.events("begin").values()) - len(asked) * (folders + 1)
+        before = dict(server.events("begin"))
+    assert set(before) == set(asked)
+    # an answer is safe when its group is committed, at most 50 ms after it came: twice what is in flight bounds it
+    assert 0 <= repeats <= KILLS * 2 * CONCURRENCY
+
+
+def test_the_key_is_written_nowhere(pool: Path, tmp_path: Path):
+    with serving(*LATENCY, "--faults", "echo-key=0.05,http-500=0.05") as server:
+        done = subprocess.run(
+            command(pool, tmp_path / "run", server.url),
+            cwd=ROOT,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+    assert done.returncode in (0, 3), done.stderr
+    assert SECRET not in done.stdout + done.stderr
+    for path in (tmp_path / "run").rglob("*"):
+        assert not path.is_file() or SECRET.encode() not in path.read_bytes(), path
+
+
+def test_a_server_that_refuses_the_key_ends_the_run_at_once(pool: Path, tmp_path: Path):
+    with serving("--faults", "http-401=1") as server:
+        done = subprocess.run(
+            command(pool, tmp_path / "run", server.url),
+            cwd=ROOT,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        asked = server.requests
+    assert done.returncode == 4
+    assert "401" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert asked < 40
