@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 _CANCEL_S = 5.0
+_CLOSE_S = 2.0
 
 _lock = threading.Lock()
 _loop: asyncio.AbstractEventLoop | None = None
@@ -79,12 +80,13 @@ def _shared() -> asyncio.AbstractEventLoop:
         if _loop is None or _pid != os.getpid():  # a forked child has the object, but not the thread
             _loop, _pid = asyncio.new_event_loop(), os.getpid()
             _closers.clear()
-            threading.Thread(target=_loop.run_forever, name="lm-mixup event loop", daemon=True).start()
-            atexit.register(_stop, _loop, _pid)
+            thread = threading.Thread(target=_loop.run_forever, name="lm-mixup event loop", daemon=True)
+            thread.start()
+            atexit.register(_stop, _loop, thread, _pid)
         return _loop
 
 
-def _stop(loop: asyncio.AbstractEventLoop, pid: int) -> None:
+def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread, pid: int) -> None:
     if pid != os.getpid() or not loop.is_running():
         return
 
@@ -93,5 +95,8 @@ def _stop(loop: asyncio.AbstractEventLoop, pid: int) -> None:
             await close()
 
     with contextlib.suppress(TimeoutError):
-        asyncio.run_coroutine_threadsafe(close_all(), loop).result(timeout=2.0)
+        asyncio.run_coroutine_threadsafe(close_all(), loop).result(timeout=_CLOSE_S)
     loop.call_soon_threadsafe(loop.stop)
+    thread.join(timeout=_CLOSE_S)
+    if not thread.is_alive():
+        loop.close()

@@ -99,4 +99,3 @@ def parse(text: str, name: str) -> Template:
     if version is None or not done or any(not body for _, body in done):
         raise InputError(f'{name}: expected a line "version: N" and at least one section ([system], [user]) with text')
     return Template(name, version, done, digest([list(part) for part in done]))
-
