@@ -53,6 +53,7 @@ def test_only_an_all_blank_text_has_a_blank_segment(text: str) -> None:
         ('"Why?" she asked. He said "No." Then he left.', ['"Why?" she asked. ', 'He said "No." ', "Then he left."]),
         ("He moved to the U.S. The rest stayed.", ["He moved to the U.S. ", "The rest stayed."]),
         ("The U.S. Army came.", ["The U.S. Army came."]),
+        ("By J.K. Rowling and J.-P. Sartre. Both.", ["By J.K. Rowling and J.-P. Sartre. ", "Both."]),
         ("Call `a.b. C` now. Then stop.", ["Call `a.b. C` now. ", "Then stop."]),
         ("(It rained. It poured.) We stayed.", ["(It rained. It poured.) ", "We stayed."]),
         ("今日は。元気です！「はい。」そう。", ["今日は。", "元気です！", "「はい。」", "そう。"]),

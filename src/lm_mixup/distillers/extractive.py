@@ -333,12 +333,14 @@ class ExtractiveDistiller:
 def _best_asker(members: list[Member]) -> Member:
     """The member whose wording of the question is the best formed; the first of equals.
 
-    Where the base's user turn is long it stays: it holds more than a question, and its answer was given to just that.
+    Only wordings with the base's own content words count, since its answer was given to those. Where the base's user
+    turn is long it stays: it holds more than a question.
     """
     if len(members[0].question.text) > LONG_QUESTION_CHARS:
         return members[0]
-    wording = best_wording([m.question.text for m in members])
-    return next(m for m in members if m.question.text == wording)
+    alike = [m for m in members if m.question.stems == members[0].question.stems]
+    wording = best_wording([m.question.text for m in alike])
+    return next(m for m in alike if m.question.text == wording)
 
 
 def _outvoted(base: Member, same: list[Member]) -> Member | None:

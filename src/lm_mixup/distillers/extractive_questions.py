@@ -86,6 +86,11 @@ _GENERIC = frozenset(
         "summarize article movie title please correctly situation fact information list lists bullet points"
     )
 )
+_KINDS = re.compile(r"\b(?:how (?:many|much|long|often|old|far)|when|where|who)\b", re.IGNORECASE)
+"""What is asked for (a count, a time, a place, a person): where it differs, the questions differ."""
+KIND_REACH = 200
+_SOFT = content_words("general basic main simple typical common exactly really actually briefly short detail details")
+"""Words that shade a question without making it another."""
 _OPPOSITES = frozenset(
     content_words(
         "higher lower more less greater smaller larger bigger increase decrease before after above below "
@@ -111,13 +116,14 @@ class Question:
     def of(cls, text: str) -> Question:
         """The question that a cleaned text asks."""
         words = WORD.findall(text)
-        stems = content_words(text)
+        stems = (content_words(text) - _SOFT) or content_words(text)
         folded = {word.casefold().replace("’", "'") for word in words}
         signs = (
             numbers(stems)
             | (_OPPOSITES & (folded | stems))
             | {word for word in folded if word.endswith("n't") or word == "not"}
         )
+        signs |= {found.casefold() for found in _KINDS.findall(text[:KIND_REACH])}
         names = frozenset(
             word.casefold()
             for i, word in enumerate(words)

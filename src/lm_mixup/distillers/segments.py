@@ -61,6 +61,7 @@ _BOUNDARY = re.compile(
     r"|(?<![؟۔।॥؛])[؟۔।॥؛]++[\"'”’)»]*+(?=\s|[^\W\d_])|\n",
 )
 _LAST_TOKEN = re.compile(r"([^\s(\[\"'“‘]*)$")
+_INITIALS = re.compile(r"(?:[A-Z]\.-?)*[A-Z]$")
 _LABEL = re.compile(r"[^\W\d_][\w ]{0,24}\s?:(?:\s|$)")
 
 
@@ -350,7 +351,8 @@ def _ends_sentence(text: str, start: int, found: re.Match[str]) -> bool:
         return True
     last = _LAST_TOKEN.search(text, max(start, found.start() - 40), found.start())
     token = last[1] if last else ""
-    if token.casefold() in _ABBREVIATIONS or (len(token) == 1 and token.isupper() and token != "I"):
+    initials = _INITIALS.match(token) is not None and token != "I"
+    if token.casefold() in _ABBREVIATIONS or initials:
         following_word = re.match(r"[^\W\d_]+", text[end : end + 20])
         opener = following_word is not None and following_word[0].casefold() in _OPENERS
         return opener and token.casefold() in {
