@@ -78,6 +78,18 @@ def test_extending_a_graph_that_was_held_narrow_by_too_few_rows_widens_it():
     assert extend(build(vectors[:3], 8), vectors, wanted=8).k == 8
 
 
+def test_an_approximate_graph_is_extended_by_few_rows_and_rebuilt_for_many():
+    pytest.importorskip("faiss")
+    vectors, _ = clustered(1000, per=20)
+    graph = build(vectors[:980], 6, exact_below=100, threads=1)
+    extended = extend(graph, vectors, wanted=6, exact_below=100)
+    exact = build(vectors, 6)
+    np.testing.assert_array_equal(extended.ids[980:], exact.ids[980:])
+    assert (extended.ids[:980] >= 980).any()
+    again = extend(build(vectors[:800], 6, exact_below=100), vectors, wanted=6, exact_below=100, threads=1)
+    np.testing.assert_array_equal(again.ids, build(vectors, 6, exact_below=100, threads=1).ids)
+
+
 def test_a_graph_cannot_be_extended_to_fewer_rows():
     vectors, _ = clustered(12)
     with pytest.raises(ValueError, match="at least the 12 rows"):

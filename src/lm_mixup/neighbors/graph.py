@@ -136,23 +136,26 @@ def build(
     return Graph(ids, similarities, copy_of, exact, recall)
 
 
-def extend(graph: Graph, vectors: Floats, *, wanted: int) -> Graph:
+def extend(graph: Graph, vectors: Floats, *, wanted: int, worth: float = 0.05, **rebuild: Any) -> Graph:
     """The graph of ``vectors``, whose first ``graph.n`` rows are those that ``graph`` was built of.
 
     The new rows are compared with all rows, exactly, and put into the lists of the old ones where they are nearer:
     for an exact graph the result is what a rebuild would give, at (new / all) of its cost. ``wanted`` is the k that the
-    graph was asked for; where it was held below that by too few rows, it is built anew.
+    graph was asked for; where it was held below that by too few rows, it is built anew, with the settings ``rebuild``
+    of :func:`build`. So is an approximate graph where more than the share ``worth`` of the rows is new, since comparing
+    those with all costs more.
     """
     n, old = len(vectors), graph.n
     if n < old:
         raise ValueError(f"expected at least the {old} rows of the graph, got {n}")
     if n == old:
         return graph
-    if graph.k < min(wanted, n - 1):
-        return build(vectors, wanted)
+    if graph.k < min(wanted, n - 1) or not (graph.exact or n - old <= worth * n):
+        return build(vectors, wanted, **rebuild)
+    if graph.k == 0:
+        return build(vectors, 0)
     k = graph.k
     base = unit(vectors)
-    new_ids, new_similarities = np.empty((n - old, k), np.int32), np.empty((n - old, k), np.float16)
     last = graph.similarities[:, -1].astype(np.float32)
     joined: list[tuple[Int64s, Int64s, Float16s]] = []
     new_ids, new_similarities = search_exact(base[old:], base, k, own=np.arange(old, n))
