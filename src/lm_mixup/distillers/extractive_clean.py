@@ -84,7 +84,7 @@ def clean(text: str, *, request: str = "", answer: bool = True) -> str:
             return collapse_loops(text)
         if not answer:
             return text
-    for _ in range(4):  # a removal can lay a further piece of debris open; a few rounds reach the fixed point
+    for _ in range(_ROUNDS):  # a removal can lay a further piece of debris open; a few rounds reach the fixed point
         cleaned = _clean_once(text, request, answer)
         if cleaned == text:
             break
@@ -211,6 +211,8 @@ _LEGITIMATE_DOUBLES = frozenset(
         "new",
     }
 )
+_ROUNDS = 8
+"""Clean-up is repeated until nothing changes, at most so often."""
 _LONGEST_LOOP = 16
 """Loops of up to so many words within a sentence are seen."""
 
@@ -221,6 +223,15 @@ def collapse_loops(text: str) -> str:
     One word counts when doubled, two when said three times, longer phrases when said twice. Numbers and words that are
     doubled on purpose ("very very") stay.
     """
+    for _ in range(_ROUNDS):  # what closes up can make a new pair: "The. The the." → "The. The." → "The."
+        shorter = _collapse_once(text)
+        if shorter == text:
+            break
+        text = shorter
+    return text
+
+
+def _collapse_once(text: str) -> str:
     words = text.split(" ")
     if len(words) < 2 or len(set(text.casefold().split(" "))) == len(words):
         return text
