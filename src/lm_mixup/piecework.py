@@ -75,6 +75,8 @@ def select_rated(walk: Walk, origins: Sequence[str]) -> dict[int, dict[str, Any]
         ids=walk.steps.pool.column("id").take(taken).to_pylist(),
         origins=[origins[row] for row in rows.tolist()],
         texts=walk.steps.pool.column("digest").take(taken).to_pylist(),
+        # the rows say what they are: nothing is left out for having too few sources
+        sources=[walk.recipe.select.min_sources] * len(rows),
         ratings=ratings[rows],
         vectors=np.asarray(walk.steps.vectors[rows], dtype=np.float32),
     )

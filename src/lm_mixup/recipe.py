@@ -185,6 +185,10 @@ class SelectSettings(Section):
         parse_budget(value, 1)
         return value
 
+    min_sources: int = Field(
+        2, ge=1, description="A distillate made from fewer rows is no candidate: it would be a low row, polished. [O]"
+    )
+
 
 class LLMSettings(Section):
     """Language models over HTTP or on this machine. Keys come from the environment, never from a recipe."""

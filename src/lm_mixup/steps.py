@@ -25,7 +25,7 @@ from lm_mixup.neighbors import Graph
 from lm_mixup.pool.table import PoolTable
 from lm_mixup.ports import Distiller, Rater
 from lm_mixup.recipe import Recipe, parse_budget
-from lm_mixup.records import Cluster, Sample, digest, rating_class
+from lm_mixup.records import Cluster, Distillate, digest, rating_class
 from lm_mixup.run_folder import UNITS, Manifest, Run
 from lm_mixup.stages import distill as distill_stage
 from lm_mixup.stages import rate as rate_stage
@@ -283,15 +283,16 @@ class Steps:
         store = self.run.store("distillates", self.hands.distiller.key, distill_stage.STORE_SCHEMA)
         return DistillStage(self.hands.distiller, store)
 
-    def _distilled_samples(self) -> Iterator[list[Sample]]:
+    def _distillates(self) -> Iterator[list[Distillate]]:
         for batch in pq.ParquetFile(self.run.records("distill")).iter_batches(batch_size=_BATCH_CLUSTERS):
-            yield [made.as_sample() for made in distill_stage.read(pa.Table.from_batches([batch]))]
+            yield distill_stage.read(pa.Table.from_batches([batch]))
 
     def rerate(self) -> Work:
         """Rate the distillates with the same rater, and count those below the high line as dropped."""
         self._start("rerate", self.run.need("distill").kept)
         stage = RateStage(self.hands.rater, self._ratings(), name="rerate")
-        batches = ((samples, [None] * len(samples)) for samples in self._distilled_samples())
+        samples = ([made.as_sample() for made in batch] for batch in self._distillates())
+        batches = ((batch, [None] * len(batch)) for batch in samples)
         self._write_batches("rerate", rate_stage.SCHEMA, stage.run(batches, self._advance("rerate")))
         table = self.run.read_records("rerate", ["rating", "reason"])
         work = _worked(len(table), table.column("rating").null_count, table.column("reason"))
@@ -325,6 +326,7 @@ class Steps:
             neighbors=settings.neighbors,
             order=settings.order,
             duplicate_cosine=settings.duplicate_cosine,
+            min_sources=settings.min_sources,
             seed=self.recipe.seed,
         )
 
@@ -339,18 +341,22 @@ class Steps:
         good = self._good_distillates()
         rerated = self.run.read_records("rerate", ["rating"]).column("rating").to_numpy(zero_copy_only=False)
         made_ids: list[str] = []
+        sources = [1] * len(ids)
         start = 0
-        for samples in self._distilled_samples():
-            keep = [s for s, is_good in zip(samples, good[start : start + len(samples)], strict=True) if is_good]
-            start += len(samples)
+        for batch in self._distillates():
+            keep = [made for made, is_good in zip(batch, good[start : start + len(batch)], strict=True) if is_good]
+            start += len(batch)
             if keep:
-                made_ids += [s.id for s in keep]
-                texts += [s.digest for s in keep]
-                vectors.append(self.hands.embedder.embed([s.text for s in keep]))
+                samples = [made.as_sample() for made in keep]
+                made_ids += [made.id for made in keep]
+                sources += [len(made.used_ids) for made in keep]
+                texts += [s.digest for s in samples]
+                vectors.append(self.hands.embedder.embed([s.text for s in samples]))
         return Candidates(
             ids=[*ids, *made_ids],
             origins=[ORIGINAL] * len(ids) + [DISTILLED] * len(made_ids),
             texts=texts,
+            sources=sources,
             ratings=np.concatenate([ratings, rerated[good]]),
             vectors=np.concatenate(vectors),
         )

@@ -27,7 +27,8 @@ SCHEMA = pa.schema(
         pa.field("represented_by", pa.string()),
     ]
 )
-"""One row a candidate; not selected: ``reason`` is ``near-duplicate`` (of ``represented_by``) or ``over-budget``."""
+"""One row a candidate; not selected: ``reason`` is ``too-few-sources``, ``near-duplicate`` (of
+``represented_by``) or ``over-budget``."""
 
 _DUPLICATES_SEEN = 24
 """Neighbours a row that near-duplicates are looked for among, before the search goes on beyond the graph."""
@@ -39,12 +40,14 @@ DISTILLED, ORIGINAL = "distilled", "original"
 class Candidates:
     """What may go into the train set. Aligned: ids, origins, texts, ratings (0–5) and unit vectors (n, dim).
 
-    ``texts`` are content hashes: equal hashes are the same text.
+    ``texts`` are content hashes: equal hashes are the same text. ``sources``: how many rows of the pool each was made
+    from (1 for an original).
     """
 
     ids: list[str]
     origins: list[str]
     texts: list[str]
+    sources: list[int]
     ratings: npt.NDArray[np.float64]
     vectors: npt.NDArray[np.float32]
 
@@ -68,12 +71,14 @@ class SelectStage:
         neighbors: int = 15,
         order: Literal["class", "rating"] = "class",
         duplicate_cosine: float | None = 0.98,
+        min_sources: int = 2,
         seed: int = 0,
     ) -> None:
         self._ratio = ratio
         self._neighbors = neighbors
         self._order = order
         self._duplicate_cosine = duplicate_cosine
+        self._min_sources = min_sources
         self._seed = seed
 
     def run(self, candidates: Candidates, budget_rows: int) -> Selection:
@@ -83,9 +88,10 @@ class SelectStage:
         long_tail = selection.long_tail(graph, k=self._neighbors)
         ranked = self._rank(candidates, long_tail)
         stands_for = self._representatives(candidates, graph, ranked)
-        unique = [i for i in ranked if stands_for[i] == i]
-        distilled = [i for i in unique if candidates.origins[i] == DISTILLED]
-        originals = [i for i in unique if candidates.origins[i] != DISTILLED]
+        thin = {i for i in range(count) if self._is_thin(candidates, i)}
+        usable = [i for i in ranked if stands_for[i] == i and i not in thin]
+        distilled = [i for i in usable if candidates.origins[i] == DISTILLED]
+        originals = [i for i in usable if candidates.origins[i] != DISTILLED]
         wanted = round(budget_rows * self._ratio)
         from_distilled = min(len(distilled), max(wanted, budget_rows - len(originals)))
         from_originals = min(len(originals), budget_rows - from_distilled)
@@ -97,7 +103,7 @@ class SelectStage:
                 "rating": float(candidates.ratings[i]),
                 "long_tail": float(long_tail[i]),
                 "selected": i in chosen,
-                "reason": None if i in chosen else "over-budget" if stands_for[i] == i else "near-duplicate",
+                "reason": self._reason(i in chosen, i in thin, stands_for[i] == i),
                 "represented_by": None if stands_for[i] == i else candidates.ids[stands_for[i]],
             }
             for i in range(count)
@@ -112,6 +118,16 @@ class SelectStage:
         notes = _notes(budget_rows, wanted, from_distilled, from_originals)
         return Selection(pa.Table.from_pylist(rows, schema=SCHEMA), notes, figures)
 
+    def _is_thin(self, candidates: Candidates, i: int) -> bool:
+        # a "distillate" of one row is that row, polished: it was low, and must not come in by the back door
+        return candidates.origins[i] == DISTILLED and candidates.sources[i] < self._min_sources
+
+    @staticmethod
+    def _reason(chosen: bool, thin: bool, stands: bool) -> str | None:
+        if chosen:
+            return None
+        return "too-few-sources" if thin else "over-budget" if stands else "near-duplicate"
+
     def _rank(self, candidates: Candidates, long_tail: npt.NDArray[np.float32]) -> list[int]:
         def best_first(i: int) -> tuple[float, float, float, str]:
             rating, rare = float(candidates.ratings[i]), float(long_tail[i])
@@ -124,11 +140,15 @@ class SelectStage:
     def _representatives(self, candidates: Candidates, graph: Graph, ranked: list[int]) -> list[int]:
         """For every candidate the one that stands for it: itself, or a better one with (nearly) the same text."""
         first: dict[str, int] = {}
-        same = {i: first.setdefault(candidates.texts[i], i) for i in ranked}
+        # a thin distillate stands for nobody: what it was made from may be a candidate itself
+        stand = [i for i in ranked if not self._is_thin(candidates, i)]
+        same = {i: first.setdefault(candidates.texts[i], i) for i in [*stand, *ranked]}
         if self._duplicate_cosine is None:
             return [same[i] for i in range(len(ranked))]
         priority = np.empty(len(ranked), np.int64)
-        priority[ranked] = np.arange(len(ranked))
+        standing = set(stand)
+        order = [*stand, *(i for i in ranked if i not in standing)]
+        priority[order] = np.arange(len(ranked))
         near = selection.near_duplicates(
             candidates.vectors, graph, threshold=self._duplicate_cosine, priority=priority
         ).stands_for
