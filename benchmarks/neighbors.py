@@ -204,8 +204,12 @@ def pair_recall(vectors: np.ndarray, graph: Graph, threshold: float, sample: int
     """Of the pairs at least this near that a sample of rows is in, the share that the graph holds, either way round."""
     drawn = np.sort(np.random.default_rng(1).permutation(len(vectors))[:sample])
     base = unit(vectors)
-    table = base[drawn] @ base.T
-    row, other = np.nonzero(table >= threshold)
+    found = [
+        np.nonzero(base[part] @ base.T >= threshold) for part in np.array_split(drawn, 1 + sample * len(base) // 10**8)
+    ]
+    heights = np.cumsum([0, *(len(part) for part in np.array_split(drawn, len(found)))])
+    row = np.concatenate([rows + low for (rows, _), low in zip(found, heights, strict=False)])
+    other = np.concatenate([others for _, others in found])
     keep = drawn[row] != other
     row, other = row[keep], other[keep]
     forth = (graph.ids[drawn[row]] == other[:, None]).any(axis=1)
