@@ -111,7 +111,7 @@ def clusters(draw: st.DrawFn) -> Cluster:
     return cluster(items, task_type, ratings)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(clusters())
 def test_what_holds_for_every_cluster(made: Cluster) -> None:
     result = ExtractiveDistiller().distill([made])[0]
@@ -133,7 +133,7 @@ def test_what_holds_for_every_cluster(made: Cluster) -> None:
     assert said <= known | frame | numbering
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(clusters(), st.randoms(use_true_random=False))
 def test_the_order_of_the_members_is_no_matter(made: Cluster, rng: random.Random) -> None:
     order = list(range(len(made.samples)))
@@ -156,7 +156,7 @@ def test_a_cluster_does_not_feel_the_others_in_the_call(made: list[Cluster]) -> 
     assert distiller.distill(made) == [distiller.distill([one])[0] for one in made]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.one_of(TEXT, st.text(max_size=200)))
 def test_cleaning_a_clean_text_changes_nothing(text: str) -> None:
     once = clean(text)

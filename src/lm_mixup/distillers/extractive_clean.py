@@ -79,12 +79,12 @@ def clean(text: str, *, request: str = "", answer: bool = True) -> str:
     clean text changes nothing.
     """
     text = text.strip()
-    if not _SUSPECT.search(text) and not (answer and _ROLE_LEAD.match(text)):
-        if "\n" not in text:
-            return collapse_loops(text)
-        if not answer:
-            return text
     for _ in range(_ROUNDS):  # a removal can lay a further piece of debris open; a few rounds reach the fixed point
+        sound = not _SUSPECT.search(text) and not (answer and _ROLE_LEAD.match(text))
+        if sound and "\n" not in text:
+            return collapse_loops(text)
+        if sound and not answer:
+            return text
         cleaned = _clean_once(text, request, answer)
         if cleaned == text:
             break
