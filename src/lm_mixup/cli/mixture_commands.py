@@ -1,0 +1,211 @@
+"""``lm-mixup mixture``: build, stats, load, push."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lm_mixup.cli import options as o
+
+if TYPE_CHECKING:
+    from lm_mixup.ports import LLM
+
+
+class WriterName(StrEnum):
+    """Who writes the targets."""
+
+    EXTRACTIVE = "extractive"
+    LLM = "llm"
+
+
+class DegraderName(StrEnum):
+    """Who makes the variants."""
+
+    RULES = "rules"
+    LLM = "llm"
+
+
+class Layout(StrEnum):
+    """How the rows are written."""
+
+    OURS = "ours"
+    AUTHORS = "authors"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    mixture = typer.Typer(help="MIXTURE: the data set that teaches distillation.", no_args_is_help=True)
+    mixture.command("build", help="Build MIXTURE from articles and items.")(build)
+    mixture.command("stats", help="Figures of a built or loaded MIXTURE.")(stats)
+    mixture.command("load", help="Read MIXTURE, ours or the authors', and write it as Parquet.")(load)
+    mixture.command("push", help="Upload a built MIXTURE to the Hugging Face hub.")(push)
+    app.add_typer(mixture, name="mixture")
+
+
+Out = Annotated[Path, typer.Option("-o", "--out", help="The folder to write.")]
+
+
+def build(
+    sources: Annotated[list[Path], typer.Argument(help="Files or folders: articles, paragraphs, items, pools.")],
+    out: Out,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Read at most so many rows of each file.")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same bytes.")] = 0,
+    writer: Annotated[WriterName, typer.Option("--writer", help="Who writes the targets.")] = WriterName.EXTRACTIVE,
+    degrader: Annotated[DegraderName, typer.Option("--degrader", help="Who makes variants.")] = DegraderName.RULES,
+    layout: Annotated[Layout, typer.Option("--layout", help="Parquet, or the authors' JSON files.")] = Layout.OURS,
+    llm: o.LLMSpec = None,
+    line: Annotated[float | None, typer.Option("--line", min=0, max=5, help="Least rating of a target, 0–5.")] = None,
+    drop_share: Annotated[
+        float, typer.Option("--drop-share", min=0, max=0.99, help="Share of each type's worst-rated targets that goes.")
+    ] = 0.1,
+    rate_variants: Annotated[
+        str, typer.Option("--rate-variants", metavar="N|all", help="Rate the variants of so many targets of each type.")
+    ] = "300",
+    benchmarks: Annotated[
+        Path | None, typer.Option("--benchmarks", help="A folder of benchmarks whose items are kept out.")
+    ] = None,
+    variants: Annotated[float, typer.Option("--variants", min=2, max=20, help="Mean number of variants.")] = 5.0,
+    coverage: Annotated[
+        float, typer.Option("--coverage", min=0, max=1, help="Share of a target's facts its variants must hold.")
+    ] = 0.9,
+    languages: Annotated[str, typer.Option("--languages", help="Languages to let through; any: all.")] = "en",
+    as_json: o.AsJson = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Build MIXTURE. Stopped and run again, it goes on from what was embedded and answered."""
+    import os
+
+    from lm_mixup.cli.console import err
+    from lm_mixup.collaborators import Edge, make_embedder
+    from lm_mixup.embed.cached import CachedEmbedder, vector_schema
+    from lm_mixup.ledger import Ledger
+    from lm_mixup.mixture.build import Builder, Settings, save
+    from lm_mixup.mixture.by_llm import LLMDegrader, LLMWriter
+    from lm_mixup.mixture.card import write_card
+    from lm_mixup.mixture.collect import Collector
+    from lm_mixup.mixture.cross_topic import CrossTopic
+    from lm_mixup.mixture.degrade import RuleDegrader
+    from lm_mixup.mixture.rate import Line
+    from lm_mixup.mixture.write import ExtractiveWriter
+    from lm_mixup.raters.learned import LearnedRater
+    from lm_mixup.recipe import Recipe
+    from lm_mixup.store import Store
+
+    edge = Edge.of(os.environ)
+    settings = Settings(seed=seed, rated_variants=_how_many(rate_variants))
+    out.mkdir(parents=True, exist_ok=True)
+    inner = make_embedder(Recipe(), edge)
+    name = "".join(c if c.isalnum() or c in "-_." else "_" for c in inner.key)
+    embedder = CachedEmbedder(inner, Store(out / "store" / f"vectors-{name}", vector_schema(inner.dim)))
+    rules = RuleDegrader(seed=seed, mean_variants=variants, coverage=coverage)
+    asks = WriterName.LLM in (writer,) or DegraderName.LLM in (degrader,)
+    ledger = Ledger(out / "ledger.sqlite") if asks else None
+    try:
+        model = _connect(llm, edge, ledger) if asks else None
+        by_llm = LLMDegrader(model, rules, seed=seed) if model and degrader is DegraderName.LLM else None
+        builder = Builder(
+            embedder=embedder,
+            rater=LearnedRater(embedder=embedder),
+            writer=LLMWriter(model) if model and writer is WriterName.LLM else ExtractiveWriter(),
+            degrade_all=(by_llm or rules).degrade_all,
+            degrader_key=(by_llm or rules).key,
+            collector=Collector(languages=() if languages == "any" else languages.split(",")),
+            cross_topic=CrossTopic(seed=seed),
+            line=Line(line, drop_share),
+            benchmarks=benchmarks,
+            settings=settings,
+            progress=(lambda _: None) if quiet else lambda told: err.print(told, markup=False),
+        )
+        built = builder.build(list(sources), limit=limit)
+        save(built, builder.description(), out, layout=str(layout))
+    finally:
+        if ledger is not None:
+            ledger.close()
+    manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
+    write_card(out, built.rows, manifest)
+    if as_json:
+        print(json.dumps({"out": str(out), "embed_seconds": round(embedder.seconds, 1), **manifest}))
+    else:
+        print(f"{len(built.rows):,} rows in {out}; its card: {out / 'README.md'}")
+
+
+def stats(
+    folder: Annotated[str, typer.Argument(help="A folder of MIXTURE in any layout, or a hub id.")],
+    as_json: o.AsJson = False,
+) -> None:
+    """Print the figures."""
+    from lm_mixup.mixture.card import text
+    from lm_mixup.mixture.load import load_mixture
+    from lm_mixup.mixture.stats import describe
+
+    found = describe(load_mixture(folder))
+    if as_json:
+        print(json.dumps(found))
+        return
+    print(text(found, _manifest(Path(folder))).partition("\n---\n")[2].strip())
+
+
+def load(
+    where: Annotated[str, typer.Argument(metavar="PATH_OR_HUB_ID", help="A folder in any layout, or a hub id.")],
+    out: Out,
+    as_json: o.AsJson = False,
+) -> None:
+    """Read MIXTURE and write it in our layout."""
+    from lm_mixup.files import write_bytes
+    from lm_mixup.mixture.card import write_card
+    from lm_mixup.mixture.load import load_mixture
+    from lm_mixup.mixture.rows import SPLITS, write_parquet
+
+    rows = load_mixture(where)
+    counts = {s: write_parquet(out / f"{s}.parquet", [r for r in rows if r.split == s]) for s in SPLITS}
+    manifest = {"version": "", "layout": "ours", "loaded_from": where, "steps": [], "rows": counts}
+    write_bytes(out / "manifest.json", json.dumps(manifest, indent=2).encode())
+    write_card(out, rows, manifest)
+    if as_json:
+        print(json.dumps({"out": str(out), "rows": counts}))
+    else:
+        print(f"{len(rows):,} rows in {out}: " + ", ".join(f"{s} {n:,}" for s, n in counts.items()))
+
+
+def push(
+    folder: Annotated[Path, typer.Argument(help="A built MIXTURE.")],
+    repository: Annotated[str, typer.Argument(metavar="NAME/NAME", help="The data set on the hub.")],
+    public: Annotated[bool, typer.Option("--public", help="Let everybody see it.")] = False,
+) -> None:
+    """Upload to the hub; the token is HF_TOKEN, or that of the hub's own login."""
+    import os
+
+    from lm_mixup.mixture.push import push as upload
+
+    token, endpoint = os.environ.get("HF_TOKEN"), os.environ.get("HF_ENDPOINT")
+    print(upload(folder, repository, private=not public, token=token, endpoint=endpoint))
+
+
+def _how_many(said: str) -> int | None:
+    from lm_mixup.errors import InputError
+
+    if said == "all":
+        return None
+    if not said.isdecimal():
+        raise InputError(f"--rate-variants: expected a whole number or all, got {said!r}")
+    return int(said)
+
+
+def _connect(spec: str | None, edge: Any, ledger: Any) -> LLM:
+    from lm_mixup.errors import InputError
+    from lm_mixup.llm.connect import FORMS, connect
+
+    if spec is None:
+        raise InputError(f"--writer llm and --degrader llm need --llm: {FORMS}")
+    return connect(spec, api_key=edge.api_key(), ledger=ledger, cache_dir=edge.cache_dir)
+
+
+def _manifest(folder: Path) -> Mapping[str, Any]:
+    path = folder / "manifest.json"
+    found: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return found

@@ -1,0 +1,147 @@
+"""Encyclopaedic text to clean, whole sentences: what the extraction of an article leaves behind is taken out here.
+
+Known faults of dumps, each met in real paragraphs: editors' marks ("[citation needed]"), TeX quotes (``…''), empty
+brackets where a template stood, headings glued to the sentence after them ("Early lifeAbraham Lincoln was born"),
+words lost with a template (two spaces in a row).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from lm_mixup.distillers.segments import split_sentences
+
+MIN_WORDS, MAX_WORDS = 4, 80
+"""A sentence with fewer or more words is no sentence that can be taken as it is (a list item, a table row)."""
+
+_EDITORS = re.compile(
+    r"\s?\[(?:citation needed|update|note ?\d*|n ?\d+|nb ?\d+|[a-z]|\d{1,3}|who\?|when\?|which\?|where\?"
+    r"|clarification needed|attribution needed|verification needed|dubious[^\]]{0,30}|page needed|date)\]",
+    re.IGNORECASE,
+)
+_EMPTY = re.compile(r"\(\s{0,3}[;,:–-]{0,3}\s{0,3}\)|\[\s{0,3}\]|\(\s{0,3}(?:listen|help)[^)]{0,20}\)")
+_INITIALS = re.compile(r"\b([A-Z])\. (?=[A-Z]\.)")
+_GLUE = re.compile(r"(?<=[a-z]{3}|[a-z]{2}\))(?=[A-Z][a-z]*\b)")
+_GLUED_WORD = re.compile(r"[A-Z][\w'’-]*")
+_HEADING_VERB = re.compile(r"[.,;:]|\b(?:is|was|are|were|has|had|have|be|been)\b")
+_END = re.compile(r"(?<!\bv)(?<!\bvs)(?<!\bcf)[.!?][\"'”’)\]]{0,2}$")
+_STRAY_HEADING = re.compile(
+    r"^(?:Etymology|History|Overview|Background|Biography|Description|Plot|Synopsis|Early life|Origins?|Legacy|Career"
+    r"|Geography|Demographics|Reception|Characteristics) (?=[A-Z])"
+)
+_START = re.compile(r"[\"“‘'(]?[A-Z0-9]")
+_STARTERS = frozenset(
+    [
+        "the",
+        "a",
+        "an",
+        "in",
+        "on",
+        "at",
+        "he",
+        "she",
+        "it",
+        "they",
+        "his",
+        "her",
+        "its",
+        "this",
+        "these",
+        "as",
+        "during",
+        "after",
+        "before",
+        "for",
+        "by",
+        "when",
+        "while",
+    ]
+)
+DANGLING = re.compile(
+    r"^(?:He|She|It|They|His|Her|Its|Their|This|These|That|Those|Such|However|Also|Thus|Therefore|But|And|Then|Moreover"
+    r"|Furthermore|Additionally|In addition|Similarly|Likewise|Consequently|Nevertheless|Nonetheless|Instead|Hence|Here"
+    r"|There|Another|Other|Others|Both|One such|The (?:former|latter|same|other))\b"
+)
+"""How a sentence begins that leans on the one before it."""
+
+
+def sentences_of(text: str) -> list[str]:
+    """The whole, clean sentences of a paragraph in order; what is no sentence, or has lost a word, is left out."""
+    text = _EDITORS.sub("", text).replace("``", '"').replace("''", '"').replace("--", "–")
+    text = re.sub(r"[\u00a0\t]", " ", text)
+    out: list[str] = []
+    for piece in split_sentences(_INITIALS.sub(r"\1.", text)):
+        sentence = _mended(piece.strip(), text)
+        if sentence:
+            out.append(sentence)
+    return out
+
+
+def independent(sentences: Sequence[str]) -> tuple[str, ...]:
+    """The sentences from the first on that does not lean on what came before it."""
+    for number, sentence in enumerate(sentences):
+        if not DANGLING.match(sentence):
+            return tuple(sentences[number:])
+    return ()
+
+
+def _mended(sentence: str, whole: str) -> str | None:
+    """The sentence, cut free of a heading glued to it; None where it is not whole."""
+    glues = [found.start() for found in _GLUE.finditer(sentence)]
+    if glues:
+        heading, rest = sentence[: glues[-1]], sentence[glues[-1] :]
+        word = _GLUED_WORD.match(rest)
+        # "PowerPoint" is one word; "lifeAbraham" is two, for Abraham stands elsewhere, too
+        known = word is not None and (
+            word[0].lower() in _STARTERS or len(re.findall(rf"(?<!\w){re.escape(word[0])}(?!\w)", whole)) >= 1
+        )
+        if not known or _HEADING_VERB.search(heading):
+            return None
+        sentence = rest
+    sentence = _STRAY_HEADING.sub("", sentence)
+    if "  " in sentence or _EMPTY.search(sentence) or "\n" in sentence:
+        return None
+    if not _START.match(sentence) or not _END.search(sentence):
+        return None
+    if not MIN_WORDS <= len(sentence.split()) <= MAX_WORDS:
+        return None
+    if sentence.count("(") != sentence.count(")") or sentence.count('"') % 2 or sentence.count("{"):
+        return None
+    return re.sub(r" (?=[.,;:!?](?:\s|$))", "", sentence)
+
+
+_TITLE_LEAD = re.compile(r"^In [A-Z]?\w+ \w+, ")
+
+
+def topic_of(title: str) -> str:
+    """What an article is about, from a title that may be the head of its first sentence; "" where it says nothing."""
+    title = _TITLE_LEAD.sub("", title.replace("_", " ").strip())
+    title = re.sub(r"(?:, (?:officially|popularly|also|or|commonly)\b.*|,$)", "", title).strip()
+    if re.search(r"\b(?:refers to|recognizes|is|was|are|were)\b", title) or title.lower() in {
+        "this",
+        "miscellaneous",
+        "these",
+        "a",
+    }:
+        return ""
+    return re.sub(r"\s*\([^)]{0,40}\)$", "", title)
+
+
+_DEFINES = re.compile(
+    r"^(The |A |An )?((?:[\w'’.&-]+ ){0,5}?[\w'’.&-]+)(?: \([^()]{1,160}\)| or [^,]{1,60})?,? "
+    r"(?:is|are|was|were) (?:a|an|the|one|any|any of|used)\b"
+)
+_NO_TOPIC = re.compile(
+    r"^(?:although|while|because|since|when|if|during|after|before|for|with|from|under|another|some|most|all|many)\b|\b(?:is|are|was|were|has|have|had|which|that|who|there|this|it|he|she|they|in|on|at|as|by|to)\b",
+    re.IGNORECASE,
+)
+
+
+def defined_topic(first_sentence: str) -> str:
+    """What a first sentence of the form "X (…) is a …" defines; "" for any other sentence."""
+    found = _DEFINES.match(first_sentence)
+    if not found or _NO_TOPIC.search(found[2]) or found[2][:1].isdigit():
+        return ""
+    # "The Game" is a name; of "The spark plug" the article goes
+    return f"The {found[2]}" if found[1] == "The " and found[2].istitle() else found[2]

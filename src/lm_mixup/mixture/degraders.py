@@ -1,0 +1,416 @@
+"""The rule-based degraders: each spoils a draft in one way that real poor samples show. METHOD § 2 (3).
+
+A degrader is a function of the draft, a random generator and a strength in 0–1; it changes the draft and says whether
+it could. They compose: one after the other on the same draft. Facts that a draft spares stay whole.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from lm_mixup.distillers.segments import split_sentences
+from lm_mixup.mixture.draft import Draft
+from lm_mixup.task_types import CS, MCQ, QA, TFQ, Item, Para
+
+Degrader = Callable[[Draft, random.Random, float], bool]
+
+_NUMBER = re.compile(r"(?<![\w.,/-])\d(?:[\d,.]*\d)?%?(?![\w/-])")
+_YEAR = re.compile(r"\b(?:1[0-9]{3}|20[0-9]{2})\b")
+_NAMES = re.compile(r"(?<=[a-z,;] )(?:[A-Z][\w'’-]+)(?: (?:[A-Z][\w'’-]+|of(?= [A-Z])))*")
+_PHRASE = re.compile(
+    r"\s(?:in|on|at|for|with|from|by|during|after|before|because|since|when|while|which|that|who|to|of|as)\s[^,]*?(?=[.?!]?$)"
+)
+_FILLERS = (
+    "Basically, ",
+    "As far as I know, ",
+    "It is worth noting that ",
+    "In general, ",
+    "Well, ",
+    "To be honest, ",
+    "So, ",
+)
+_PICK = (
+    "Choose one of the options below, only one.",
+    "Please pick the right one, the one that is right.",
+    "Tell me which, pick one, only one is right.",
+)
+_AGAIN = ("As said, ", "Again, ", "In other words, ", "To repeat, ", "As mentioned, ", "")
+_CASUAL = (
+    (r"\bis not\b", "isn't"),
+    (r"\bare not\b", "aren't"),
+    (r"\bdo not\b", "don't"),
+    (r"\bdoes not\b", "doesn't"),
+    (r"\bdid not\b", "didn't"),
+    (r"\bcannot\b", "can't"),
+    (r"\bwas not\b", "wasn't"),
+    (r"\bbecause\b", "cuz"),
+    (r"\bhowever\b", "but"),
+    (r"\bapproximately\b", "like"),
+    (r"\bvery\b", "super"),
+    (r"\bpeople\b", "folks"),
+    (r"\bit is\b", "it's"),
+    (r"\bthey are\b", "they're"),
+    (r"\byou\b", "u"),
+    (r"\bthrough\b", "thru"),
+    (r"\bwith\b", "w/"),
+)
+_CASUAL_RES = tuple((re.compile(pattern, re.IGNORECASE), word) for pattern, word in _CASUAL)
+_OPENERS = ("ok so ", "so yeah, ", "lol ", "i guess ", "um, ", "")
+_ENDERS = (" or so i heard", " i think", " lol", "", "", " and stuff")
+
+
+def omission(draft: Draft, rng: random.Random, strength: float) -> bool:
+    """Facts left out: units of the body; where there are none, wrong options, and a part of what stands at the head."""
+    loose = [unit for unit in draft.units if unit[0] not in draft.spared]
+    # a bare "Yes." or a name weighs nothing against the sentences: those go first
+    loose = [unit for unit in loose if len(unit[1].split()) >= 4] or loose
+    if loose and (len(draft.units) >= 2 or isinstance(draft.item, TFQ | MCQ)):
+        most = len(loose) if len(loose) < len(draft.units) or isinstance(draft.item, TFQ | MCQ) else len(loose) - 1
+        gone = rng.sample(loose, min(most, max(1, round(_hard(strength) * len(draft.units)))))
+        draft.units = [unit for unit in draft.units if unit not in gone]
+        return True
+    fewer = len(draft.options) > 2 and _drop_options(draft, rng, strength)
+    shorter = isinstance(draft.item, TFQ | MCQ) and 0 not in draft.spared and _shorten_head(draft)
+    return fewer or shorter
+
+
+def truncation(draft: Draft, rng: random.Random, strength: float) -> bool:
+    """Cut off in the middle of a sentence: the body, or what stands at the head of an item that has none."""
+    if draft.units:
+        words = draft.body.split()
+        if len(words) < 6:
+            return False
+        first_loose = next((place for place, unit in enumerate(draft.units) if unit[0] not in draft.spared), None)
+        if first_loose is None:
+            return False
+        least = sum(len(text.split()) for _, text in draft.units[:first_loose])
+        left = max(least, 2, round(len(words) * (1 - _hard(strength))))
+        if left >= len(words):
+            left = len(words) - 1
+        return _cut_units(draft, left)
+    if 0 in draft.spared:
+        return False
+    words = draft.head.split()
+    if len(words) < 6:
+        return False
+    draft.head = " ".join(words[: max(3, round(len(words) * (1 - _hard(strength))))]).rstrip(".?!,;")
+    return draft.head != " ".join(words)
+
+
+def blur(draft: Draft, rng: random.Random, strength: float) -> bool:
+    """Details gone: numbers become "some", years "a certain year", names "someone" or "somewhere"."""
+    changed = False
+    for place, (number, text) in enumerate(draft.units):
+        if number in draft.spared:
+            continue
+        blurred = _blurred(text, rng, strength)
+        if blurred != text:
+            draft.units[place] = (number, blurred)
+            draft.blurred.add(number)
+            changed = True
+    if not changed and 0 not in draft.spared and isinstance(draft.item, TFQ | MCQ):
+        blurred = _blurred(draft.head, rng, 1.0)
+        changed = blurred != draft.head
+        if changed:
+            draft.head = blurred
+            draft.blurred.add(0)
+    return changed
+
+
+def reasoning_cut(draft: Draft, rng: random.Random, strength: float) -> bool:
+    """The bare answer, without its reason."""
+    if isinstance(draft.item, TFQ | MCQ):
+        if not draft.units or any(number in draft.spared for number, _ in draft.units):
+            return False
+        draft.units = []
+        return True
+    if isinstance(draft.item, QA) and len(draft.units) >= 2:
+        if any(number in draft.spared for number, _ in draft.units[1:]):
+            return False
+        draft.units = draft.units[:1]
+        return True
+    return False
+
+
+def vague_question(draft: Draft, rng: random.Random, strength: float) -> bool:
+    """A question that no longer says what it asks, or a category too wide."""
+    if 0 in draft.spared or not draft.head:
+        return False
+    words = [w.strip("?.,!\"'()“”") for w in draft.head.split()]
+    told = [w for w in words if len(w) > 3] or words
+    match draft.item:
+        case QA():
+            about = " ".join(words[-2:]) if rng.random() < 0.5 else max(told, key=len)
+            draft.head = rng.choice(("What about {}?", "{}?", "Can you say something about {}?", "And {}?")).replace(
+                "{}", about
+            )
+        case MCQ():
+            draft.head = rng.choice(
+                ("Which one is right?", f"Which one, about {max(told, key=len).lower()}?", "What is the answer here?")
+            )
+        case CS():
+            draft.head = rng.choice(("something", "topic", "general knowledge", "this"))
+        case _:
+            return False
+    return True
+
+
+def redundancy(draft: Draft, rng: random.Random, strength: float) -> bool:
+    """The same said again, and filler; nothing is lost."""
+    if not draft.units:
+        if isinstance(draft.item, TFQ):
+            draft.head = rng.choice(_FILLERS) + _small(draft.head)
+            return True
+        if isinstance(draft.item, MCQ):
+            draft.head = f"{draft.head} {rng.choice(_PICK)}"
+            return True
+        return False
+    out: list[tuple[int, str]] = []
+    repeats = max(1, round(strength * len(draft.units) / 2))
+    chosen = set(rng.sample(range(len(draft.units)), min(repeats, len(draft.units))))
+    for place, (number, text) in enumerate(draft.units):
+        starts = text[:1].isupper()
+        if starts and rng.random() < 0.4:
+            text = rng.choice(_FILLERS) + _small(text)
+        out.append((number, text))
+        if place in chosen:
+            again = text.rstrip(",;:")
+            out.append((number, rng.choice(_AGAIN) + _small(again) + ("" if again.endswith((".", "!", "?")) else ".")))
+    draft.units = out
+    return True
+
+
+def outdated(draft: Draft, rng: random.Random, strength: float) -> bool:
+    """A value that contradicts: another number in the body, another option, the other verdict."""
+    able = [
+        place for place, (number, text) in enumerate(draft.units) if number not in draft.spared and _NUMBER.search(text)
+    ]
+    if able:
+        place = rng.choice(able)
+        number, text = draft.units[place]
+        draft.units[place] = (number, _NUMBER.sub(lambda found: _other_number(found[0], rng), text, count=1))
+        draft.wrong.add(number)
+        return draft.units[place][1] != text
+    answer = next((i for i, fact in enumerate(draft.facts) if fact.part == "answer"), None)
+    if answer is None or answer in draft.spared:
+        return False
+    if isinstance(draft.item, MCQ):
+        draft.answer = rng.choice([i for i in range(len(draft.options)) if i != draft.answer])
+    else:
+        draft.verdict = not draft.verdict
+    draft.units = []  # a reason would still say what is right
+    draft.wrong.add(answer)
+    return True
+
+
+def wrong_order(draft: Draft, rng: random.Random, strength: float) -> bool:
+    """Sentences of the body out of order."""
+    if len(draft.units) < 3:
+        return False
+    before = list(draft.units)
+    rng.shuffle(draft.units)
+    return draft.units != before
+
+
+def register(draft: Draft, rng: random.Random, strength: float) -> bool:
+    """Chat language: small letters, slang, no full stop."""
+    if draft.units:
+        number, text = draft.units[0]
+        draft.units[0] = (number, rng.choice(_OPENERS) + text)
+        draft.units = [(number, _casual(text)) for number, text in draft.units]
+        last, text = draft.units[-1]
+        draft.units[-1] = (last, text.rstrip(".!") + rng.choice(_ENDERS))
+    if draft.head:
+        draft.head = _casual(draft.head).rstrip(".?")
+    return bool(draft.units or draft.head)
+
+
+DEGRADERS: Mapping[str, Degrader] = MappingProxyType(
+    {
+        "omission": omission,
+        "truncation": truncation,
+        "blur": blur,
+        "reasoning-cut": reasoning_cut,
+        "vague-question": vague_question,
+        "redundancy": redundancy,
+        "outdated": outdated,
+        "wrong-order": wrong_order,
+        "register": register,
+    }
+)
+"""Name → degrader, in the order in which several are applied to one draft."""
+
+SAYS: Mapping[str, str] = MappingProxyType(
+    {
+        "omission": "leaves facts out",
+        "truncation": "breaks off",
+        "blur": "blurs names and numbers",
+        "reasoning-cut": "gives no reason",
+        "vague-question": "asks too vaguely",
+        "redundancy": "repeats itself",
+        "outdated": "states something that the others contradict",
+        "wrong-order": "is out of order",
+        "register": "is written like a chat message",
+        "other-topic": "is about one of the topics alone",
+        "llm": "is a weak version",
+    }
+)
+"""What is said of a variant that went through a degrader."""
+
+
+def applicable(item: Item) -> tuple[str, ...]:
+    """The degraders that can do something to an item of this type."""
+    match item:
+        case Para():
+            return tuple(n for n in DEGRADERS if n not in ("reasoning-cut", "vague-question"))
+        case CS():
+            return tuple(n for n in DEGRADERS if n != "reasoning-cut")
+        case QA():
+            return tuple(DEGRADERS)
+        case MCQ(reason=reason):
+            return tuple(n for n in DEGRADERS if n != "wrong-order" and (reason or n != "reasoning-cut"))
+        case TFQ(reason=reason):
+            return tuple(
+                n for n in DEGRADERS if n not in ("wrong-order", "vague-question") and (reason or n != "reasoning-cut")
+            )
+
+
+def _shorten_head(draft: Draft) -> bool:
+    """The head without what stands before its last sentence, or else without its last phrase."""
+    sentences = [s.strip() for s in split_sentences(draft.head)]
+    cut = sentences[-1] if len(sentences) > 1 else _PHRASE.sub("", draft.head)
+    if cut == draft.head or len(cut.split()) < 3:
+        return False
+    draft.head = cut
+    return True
+
+
+def _hard(strength: float) -> float:
+    """The share of a text that goes: a loss of a word or two is no poor version."""
+    return min(0.9, 0.45 + 0.45 * strength)
+
+
+def _drop_options(draft: Draft, rng: random.Random, strength: float) -> bool:
+    wrong = [
+        i
+        for i, option in enumerate(draft.options)
+        if i != draft.answer and not any(n in draft.spared and f.text == option for n, f in enumerate(draft.facts))
+    ]
+    most = min(len(wrong), len(draft.options) - 2)
+    if most < 1:
+        return False
+    gone = set(rng.sample(wrong, min(most, max(1, round(_hard(strength) * len(draft.options))))))
+    right = draft.options[draft.answer]
+    draft.options = [option for i, option in enumerate(draft.options) if i not in gone]
+    draft.answer = draft.options.index(right)
+    return True
+
+
+def _cut_units(draft: Draft, left: int) -> bool:
+    out: list[tuple[int, str]] = []
+    for number, text in draft.units:
+        words = text.split()
+        out.append((number, " ".join(words[:left])))
+        left -= len(words)
+        if left <= 0:
+            break
+    last, text = out[-1]
+    out[-1] = (last, text.rstrip(".!?,;:"))
+    changed = out != draft.units
+    draft.units = out
+    return changed
+
+
+def _blurred(text: str, rng: random.Random, strength: float) -> str:
+    def name(found: re.Match[str]) -> str:
+        if rng.random() > strength + 0.3:
+            return found[0]
+        before = text[: found.start()].split()[-1:]
+        if before and before[0].lower() in ("in", "at", "from", "to", "near", "into"):
+            return "a certain place"
+        return "someone" if before and before[0].lower() in ("by", "with") else "something"
+
+    text = _NAMES.sub(name, text)
+    text = _YEAR.sub(lambda f: "a certain year" if rng.random() < strength + 0.4 else f[0], text)
+    return _NUMBER.sub(
+        lambda f: rng.choice(("some", "a number of", "several")) if rng.random() < strength + 0.4 else f[0], text
+    )
+
+
+def _other_number(said: str, rng: random.Random) -> str:
+    digits = re.sub(r"\D", "", said)
+    value = int(digits[:15])
+    if _YEAR.fullmatch(said):
+        return str(value - rng.choice((1, 2, 3, 7, 10, 12, 20)))
+    other = max(0, value + rng.choice((-1, 1)) * max(1, round(value * rng.uniform(0.1, 0.5))))
+    other = other + 1 if other == value else other
+    if re.fullmatch(r"\d{1,3}(?:,\d{3})+", said):
+        return f"{other:,}"
+    if "." in said and said.count(".") == 1 and "," not in said:
+        behind = len(said.rstrip("%").split(".")[1])
+        return f"{other / 10**behind:.{behind}f}" + ("%" if said.endswith("%") else "")
+    return str(other) + ("%" if said.endswith("%") else "")
+
+
+def _small(text: str) -> str:
+    first = text.split(maxsplit=1)[0] if text.split() else ""
+    plain = first[:1].isupper() and first[1:].islower() and first in _PLAIN_STARTS
+    return text[:1].lower() + text[1:] if plain else text
+
+
+_PLAIN_STARTS = frozenset(
+    [
+        "The",
+        "A",
+        "An",
+        "In",
+        "On",
+        "At",
+        "It",
+        "This",
+        "These",
+        "That",
+        "Those",
+        "There",
+        "They",
+        "He",
+        "She",
+        "His",
+        "Her",
+        "Its",
+        "Their",
+        "For",
+        "From",
+        "By",
+        "With",
+        "After",
+        "Before",
+        "During",
+        "When",
+        "While",
+        "As",
+        "If",
+        "Although",
+        "Because",
+        "Some",
+        "Many",
+        "Most",
+        "All",
+        "One",
+        "Two",
+        "Yes",
+        "No",
+        "Another",
+        "Other",
+        "However",
+    ]
+)
+
+
+def _casual(text: str) -> str:
+    for pattern, word in _CASUAL_RES:
+        text = pattern.sub(word, text)
+    return text.lower()

@@ -1,0 +1,159 @@
+"""A row of MIXTURE, as it is written and read: ours as Parquet, and the authors' two JSON layouts. METHOD § 2."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lm_mixup.errors import PoolError
+from lm_mixup.files import replacing
+from lm_mixup.mixture.write import target_id
+from lm_mixup.prompts import load
+from lm_mixup.records import TaskType
+
+SPLITS = ("sft", "grpo", "test")
+ROW_GROUP = 2048
+JOINT = "\n\n"
+"""What parts the variants in an input. No variant of ours holds a blank line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row.
+
+    ``input`` is the variants joined; ``cot`` is "" where there is none; ``group`` is the article (several are joined by
+    a line break); ``degraders`` and ``noise`` say for each variant what was done to it; ratings are 0–5, None where
+    nobody rated. ``coverage`` is the share of the output's facts that the variants hold; ``in_subset`` whether GRPO
+    trains on the row. What a layout does not hold is empty or None.
+    """
+
+    id: str
+    task_type: str
+    instruction: str
+    input: str
+    variants: tuple[str, ...]
+    output: str
+    cot: str = ""
+    source: str = ""
+    group: str = ""
+    split: str = ""
+    rating: float | None = None
+    variant_ratings: tuple[float | None, ...] = ()
+    degraders: tuple[str, ...] = ()
+    noise: tuple[str, ...] = ()
+    coverage: float | None = None
+    in_subset: bool | None = None
+
+
+SCHEMA = pa.schema(
+    [
+        *((name, pa.string()) for name in ("id", "task_type", "instruction", "input")),
+        ("variants", pa.list_(pa.string())),
+        *((name, pa.string()) for name in ("output", "cot", "source", "group", "split")),
+        ("rating", pa.float32()),
+        ("variant_ratings", pa.list_(pa.float32())),
+        ("degraders", pa.list_(pa.string())),
+        ("noise", pa.list_(pa.string())),
+        ("coverage", pa.float32()),
+        ("in_subset", pa.bool_()),
+    ]
+)
+
+
+def instruction(task_type: TaskType) -> str:
+    """What the model is asked to do, for each task type."""
+    return str(load(f"mixture_instruction_{task_type}").render()[0]["content"])
+
+
+def make_row(task_type: TaskType, variants: Sequence[str], output: str, **rest: Any) -> Row:
+    """A row with its instruction and input filled in, and an id made of its type and output if none is given."""
+    rest.setdefault("id", target_id(task_type, output))
+    rest.setdefault("instruction", instruction(task_type))
+    rest.setdefault("input", JOINT.join(variants))
+    return Row(task_type=str(task_type), variants=tuple(variants), output=output, **rest)
+
+
+def write_parquet(path: Path, rows: Iterable[Row]) -> int:
+    """Write rows in one step; returns how many. The same rows give the same bytes."""
+    count = 0
+    with replacing(path) as temporary, pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as writer:
+        batch: list[dict[str, Any]] = []
+        for row in rows:
+            batch.append(asdict(row))
+            count += 1
+            if len(batch) >= ROW_GROUP:
+                writer.write_table(pa.Table.from_pylist(batch, SCHEMA))
+                batch.clear()
+        if batch:
+            writer.write_table(pa.Table.from_pylist(batch, SCHEMA))
+    return count
+
+
+def read_parquet(path: Path) -> list[Row]:
+    """The rows of a file that :func:`write_parquet` wrote. Raises PoolError where it is another's."""
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise PoolError(f"{path}: expected rows of MIXTURE as Parquet: {error}") from error
+    lacking = sorted({"id", "task_type", "output", "variants"} - set(table.schema.names))
+    if lacking:
+        raise PoolError(f"{path}: expected the columns {', '.join(SCHEMA.names)}; it lacks {', '.join(lacking)}")
+    known = [name for name in table.schema.names if name in SCHEMA.names]
+    return [_from_table(row) for row in table.select(known).to_pylist()]
+
+
+def _from_table(row: dict[str, Any]) -> Row:
+    lists = ("variants", "variant_ratings", "degraders", "noise")
+    values: dict[str, Any] = {name: tuple(value or ()) if name in lists else value for name, value in row.items()}
+    return Row(**{"instruction": "", "input": "", **values})
+
+
+def write_authors(folder: Path, rows: Sequence[Row]) -> list[Path]:
+    """The authors' layout: ``data_sft/TYPE/merged_{train,test}_TYPE_noisy.json`` and ``data_grpo/{train,test}.json``.
+
+    The test rows stand in both. GRPO's are the rows of the subset, where one was chosen.
+    """
+    written: list[Path] = []
+    for task_type in TaskType:
+        for name, split in (("train", "sft"), ("test", "test")):
+            chosen = [r for r in rows if r.task_type == task_type and r.split == split]
+            path = folder / "data_sft" / str(task_type) / f"merged_{name}_{task_type}_noisy.json"
+            fields = ("id", "instruction", "input", "output", "cot", "source")
+            _write_json(path, [{field: getattr(r, field) for field in fields} for r in chosen])
+            written.append(path)
+    for name, split in (("train", "grpo"), ("test", "test")):
+        chosen = [r for r in rows if r.split == split and r.in_subset is not False]
+        path = folder / "data_grpo" / f"{name}.json"
+        _write_json(path, [{"input": r.input, "output": r.output, "task_type": f"{r.task_type}_mixup"} for r in chosen])
+        written.append(path)
+    return written
+
+
+def _write_json(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    with replacing(path) as temporary:
+        temporary.write_bytes(orjson.dumps(list(rows), option=orjson.OPT_INDENT_2))
+
+
+_STARTS = {
+    TaskType.QA: re.compile(r"(?:^|(?<=\s))(?=Q:\s)"),
+    TaskType.MCQ: re.compile(r"(?:^|(?<=\s))(?=Q:\s)"),
+    TaskType.CS: re.compile(r"(?:^|(?<=\s))(?=C:\s)"),
+}
+
+
+def variants_of(task_type: TaskType, text: str) -> tuple[str, ...]:
+    """The variants of an input: parted by blank lines, or, where there are none, by the label that begins each.
+
+    The authors also join with a space alone; of ``tfq`` and ``para`` joined so, the pieces cannot be told: one variant.
+    """
+    parts = [part.strip() for part in re.split(r"\n\s*\n", text) if part.strip()]
+    if len(parts) < 2 and task_type in _STARTS:
+        parts = [part.strip() for part in _STARTS[task_type].split(text) if part.strip()]
+    return tuple(parts)
