@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint check clean
+.PHONY: demo test test-train lint check clean
 
 demo: $(VENV)/.embedded
 	$(BIN)/lm-mixup run examples/pool -o demo-run --recipe recipes/demo.yaml
@@ -11,6 +11,10 @@ demo: $(VENV)/.embedded
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# What needs torch and TRL: the example of training with them, and the adapters on transformers. 1.5 GB.
+test-train: $(VENV)-train/.ready
+	$(VENV)-train/bin/python -m pytest tests/test_examples.py tests/embed/test_transformers.py tests/llm/test_transformers.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -32,5 +36,12 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
 	touch $@ $(VENV)/.embedded
 
+# torch on its own first: left to a dependency, another build of it arrives
+$(VENV)-train/.ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-train
+	$(VENV)-train/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(VENV)-train/bin/python -m pip install --quiet --disable-pip-version-check -e ".[train,embedded]" pytest pytest-timeout hypothesis
+	touch $@
+
 clean:
-	rm -rf $(VENV) demo-run
+	rm -rf $(VENV) $(VENV)-train demo-run
