@@ -35,10 +35,14 @@ def environment() -> dict[str, str]:
     return {**os.environ, "OPENAI_API_KEY": SECRET}
 
 
-def finish(pool: Path, run: Path, url: str) -> dict:
-    done = subprocess.run(
+def once(pool: Path, run: Path, url: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         command(pool, run, url), cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=240, check=False
     )
+
+
+def finish(pool: Path, run: Path, url: str) -> dict:
+    done = once(pool, run, url)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -96,15 +100,7 @@ def test_kill_9_at_twenty_moments_asks_again_only_what_was_in_flight(pool: Path,
 
 def test_the_key_is_written_nowhere(pool: Path, tmp_path: Path):
     with serving(*LATENCY, "--faults", "echo-key=0.05,http-500=0.05") as server:
-        done = subprocess.run(
-            command(pool, tmp_path / "run", server.url),
-            cwd=ROOT,
-            env=environment(),
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
+        done = once(pool, tmp_path / "run", server.url)
     assert done.returncode in (0, 3), done.stderr
     assert SECRET not in done.stdout + done.stderr
     for path in (tmp_path / "run").rglob("*"):
@@ -113,15 +109,7 @@ def test_the_key_is_written_nowhere(pool: Path, tmp_path: Path):
 
 def test_a_server_that_refuses_the_key_ends_the_run_at_once(pool: Path, tmp_path: Path):
     with serving("--faults", "http-401=1") as server:
-        done = subprocess.run(
-            command(pool, tmp_path / "run", server.url),
-            cwd=ROOT,
-            env=environment(),
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        done = once(pool, tmp_path / "run", server.url)
         asked = server.requests
     assert done.returncode == 4
     assert "401" in done.stderr
