@@ -23,9 +23,14 @@ def test_the_new_content_takes_the_place_of_the_old(tmp_path: Path):
 def test_a_failed_write_leaves_the_old_content_and_nothing_else(tmp_path: Path):
     path = tmp_path / "file"
     write_bytes(path, b"old")
-    with pytest.raises(RuntimeError), replacing(path) as temporary:  # noqa: PT012 (both lines are the write)
-        temporary.write_bytes(b"half")
-        raise RuntimeError
+
+    def fail_halfway() -> None:
+        with replacing(path) as temporary:
+            temporary.write_bytes(b"half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_halfway()
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
