@@ -1,4 +1,5 @@
 import json
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lm_mixup.curation import _near as near_of
-from lm_mixup.curation import consensus, curate, curate_jointly, estimate
+from lm_mixup.curation import consensus, curate, curate_jointly, estimate, transition_svg
 from lm_mixup.neighbors import build
 from lm_mixup.stages.curate import CurateStage
 from tests.neighborhoods import clustered
@@ -178,6 +179,17 @@ def test_a_seed_decides_the_result():
     first, again = curate(observed, graph, seed=7), curate(observed, graph, seed=7)
     np.testing.assert_array_equal(first.confidence, again.confidence)
     assert (first.confidence != curate(observed, graph, seed=8).confidence).any()
+
+
+def test_the_figure_of_the_matrix_shows_every_entry():
+    vectors, _, observed = noisy(300)
+    found = curate(observed, build(vectors, 24))
+    drawn = ElementTree.fromstring(transition_svg(found))
+    texts = [element.text for element in drawn.iter("{http://www.w3.org/2000/svg}text")]
+    assert [f"{share:.2f}" for share in found.transition.ravel()] == [
+        text for text in texts if text and "." in text[:2]
+    ]
+    assert sum(element.tag.endswith("rect") for element in drawn) == 9
 
 
 def test_the_golden_curation():

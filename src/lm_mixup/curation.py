@@ -278,6 +278,31 @@ def _least_supported(by_class: Int64s, observed: Int64s, support: Float64s, shar
     return np.concatenate(chosen)
 
 
+def transition_svg(curation: Curation, *, cell_px: int = 44) -> str:
+    """A figure of T as an SVG document: a row for each true class with its prior, a column for each observed one."""
+    count, margin = len(curation.classes), 2 * cell_px
+    width, height = margin + count * cell_px + 8, margin + count * cell_px + 8
+    out = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" font-family="sans-serif" '
+        f'font-size="12" text-anchor="middle">',
+        f'<text x="{margin + count * cell_px / 2:g}" y="{cell_px * 0.7:g}">observed class</text>',
+        f'<text x="{cell_px:g}" y="{cell_px * 1.6:g}">true (prior)</text>',
+    ]
+    for row, value in enumerate(curation.classes):
+        middle = margin + (row + 0.5) * cell_px
+        out.append(f'<text x="{middle:g}" y="{cell_px * 1.6:g}">{value:g}</text>')
+        out.append(f'<text x="{cell_px:g}" y="{middle + 4:g}">{value:g} ({curation.prior[row]:.2f})</text>')
+        for column in range(count):
+            share = float(curation.transition[row, column])
+            x, ink = margin + column * cell_px, "#fff" if share > 0.5 else "#000"
+            out.append(
+                f'<rect x="{x}" y="{middle - cell_px / 2:g}" width="{cell_px}" height="{cell_px}" fill="#14508c" '
+                f'fill-opacity="{share:.3f}" stroke="#ccc"/>'
+                f'<text x="{x + cell_px / 2:g}" y="{middle + 4:g}" fill="{ink}">{share:.2f}</text>'
+            )
+    return "\n".join([*out, "</svg>"]) + "\n"
+
+
 @dataclass(frozen=True)
 class Joint:
     """What several raters' ratings of n rows come to together.
