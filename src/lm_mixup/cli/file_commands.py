@@ -52,7 +52,8 @@ class _Job:
 
         for row in ingest.rows(self.pools, self.recipe.pool):
             if isinstance(row, PoolRow):
-                yield {**row.raw, "id": row.sample.id}
+                given = row.raw.get("id")
+                yield {**row.raw, "id": given if str(given) == row.sample.id else row.sample.id}
 
 
 @contextmanager
