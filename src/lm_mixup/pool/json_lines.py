@@ -79,7 +79,7 @@ def _parse_odd(raw: bytes) -> Any:
     except RecursionError:
         raise RowProblem("nested-too-deep", f"more than {MAX_DEPTH} levels") from None
     except json.JSONDecodeError as error:
-        raise RowProblem("broken-json", f"{error.msg.removesuffix(" at")}, column {error.colno}") from None
+        raise RowProblem("broken-json", f"{error.msg.removesuffix(' at')}, column {error.colno}") from None
     except ValueError:  # a whole number of more digits than Python converts
         raise RowProblem("broken-json", "a number of thousands of digits") from None
     check_depth(value)
