@@ -119,7 +119,7 @@ def build(
             line=Line(line, drop_share),
             benchmarks=benchmarks,
             settings=settings,
-            progress=(lambda _: None) if quiet else lambda told: err.print(told, markup=False),
+            progress=(lambda _: None) if quiet else lambda told: err.print(told, markup=False, soft_wrap=True),
         )
         built = builder.build(list(sources), limit=limit)
         save(built, builder.description(), out, layout=str(layout))

@@ -70,7 +70,8 @@ def text(stats: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
         "# MIXTURE: poor variants in, one good sample out",
         f"{stats['rows']:,} rows with {stats['variants']:,} variants, built by lm-mixup {manifest.get('version', '')}. "
         "Each row maps the poor variants of a sample to the sample itself, in one of five task types: question "
-        "answering (`qa`), multiple choice (`mcq`), true or false (`tfq`), category and statement (`cs`), paragraph (`para`).",
+        "answering (`qa`), multiple choice (`mcq`), true or false (`tfq`), category and statement (`cs`), "
+        "paragraph (`para`).",
         "The texts come from the sources named below and stay under their licences: name them here before you publish.",
         "## Rows",
         _table(
@@ -121,10 +122,10 @@ def text(stats: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
         ),
         "![overlap](figures/overlap.svg)",
         "## Columns",
-        "`id`, `task_type`, `instruction`, `input` (the variants joined by blank lines), `variants`, `output`, `cot` (how "
-        "the output comes about, from the construction), `source`, `group` (the article: the unit of the split), `split`, "
-        "`rating` and `variant_ratings` (0–5; empty where nobody rated), `degraders` and `noise` (for each variant), "
-        "`coverage`, `in_subset` (of the rows for GRPO: whether it is among those trained on).",
+        "`id`, `task_type`, `instruction`, `input` (the variants joined by blank lines), `variants`, `output`, "
+        "`cot` (how the output comes about, from the construction), `source`, `group` (the article: the unit of the "
+        "split), `split`, `rating` and `variant_ratings` (0–5; empty where nobody rated), `degraders` and `noise` "
+        "(for each variant), `coverage`, `in_subset` (of the rows for GRPO: whether it is among those trained on).",
         "## Sources",
         _table(["source", "rows"], [[name, f"{count:,}"] for name, count in stats["sources"].items()]),
     ]

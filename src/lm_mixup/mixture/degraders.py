@@ -15,6 +15,8 @@ from lm_mixup.distillers.segments import split_sentences
 from lm_mixup.mixture.draft import Draft
 from lm_mixup.task_types import CS, MCQ, QA, TFQ, Item, Para
 
+BARE_WORDS = 4
+"""A unit of fewer words is a bare answer."""
 Degrader = Callable[[Draft, random.Random, float], bool]
 
 _NUMBER = re.compile(r"(?<![\w.,/-])\d(?:[\d,.]*\d)?%?(?![\w/-])")
@@ -65,20 +67,27 @@ _ENDERS = (" or so i heard", " i think", " lol", "", "", " and stuff")
 def omission(draft: Draft, rng: random.Random, strength: float) -> bool:
     """Facts left out: units of the body; where there are none, wrong options, and a part of what stands at the head."""
     loose = [unit for unit in draft.units if unit[0] not in draft.spared]
-    # a bare "Yes." or a name weighs nothing against the sentences: those go first
-    loose = [unit for unit in loose if len(unit[1].split()) >= 4] or loose
+    # a bare "Yes." or a name is not left out by itself: the sentence after it says the same
+    if any(len(text.split()) >= BARE_WORDS for _, text in draft.units):
+        loose = [unit for unit in loose if len(unit[1].split()) >= BARE_WORDS]
     if loose and (len(draft.units) >= 2 or isinstance(draft.item, TFQ | MCQ)):
         most = len(loose) if len(loose) < len(draft.units) or isinstance(draft.item, TFQ | MCQ) else len(loose) - 1
         gone = rng.sample(loose, min(most, max(1, round(_hard(strength) * len(draft.units)))))
         draft.units = [unit for unit in draft.units if unit not in gone]
         return True
     fewer = len(draft.options) > 2 and _drop_options(draft, rng, strength)
+    draft.options = [
+        _without_phrase(option) if len(option.split()) > BARE_WORDS else option for option in draft.options
+    ]
     shorter = isinstance(draft.item, TFQ | MCQ) and 0 not in draft.spared and _shorten_head(draft)
     return fewer or shorter
 
 
 def truncation(draft: Draft, rng: random.Random, strength: float) -> bool:
-    """Cut off in the middle of a sentence: the body, or what stands at the head of an item that has none."""
+    """Cut off in the middle of a sentence: the body, or what stands at the head of an item that has none.
+
+    What it spares must stand at the beginning: of what comes after the first loose unit nothing is sure.
+    """
     if draft.units:
         words = draft.body.split()
         if len(words) < 6:
@@ -96,7 +105,10 @@ def truncation(draft: Draft, rng: random.Random, strength: float) -> bool:
     words = draft.head.split()
     if len(words) < 6:
         return False
-    draft.head = " ".join(words[: max(3, round(len(words) * (1 - _hard(strength))))]).rstrip(".?!,;")
+    # every line is cut at a width, as a narrow column of a table does it
+    share = 1 - _hard(strength)
+    draft.head = _first(words, max(3, round(len(words) * share)))
+    draft.options = [_first(option.split(), max(2, round(len(option.split()) * share))) for option in draft.options]
     return draft.head != " ".join(words)
 
 
@@ -195,7 +207,7 @@ def outdated(draft: Draft, rng: random.Random, strength: float) -> bool:
         draft.wrong.add(number)
         return draft.units[place][1] != text
     answer = next((i for i, fact in enumerate(draft.facts) if fact.part == "answer"), None)
-    if answer is None or answer in draft.spared:
+    if answer is None or answer in draft.spared or any(number in draft.spared for number, _ in draft.units):
         return False
     if isinstance(draft.item, MCQ):
         draft.answer = rng.choice([i for i in range(len(draft.options)) if i != draft.answer])
@@ -278,19 +290,28 @@ def applicable(item: Item) -> tuple[str, ...]:
             )
 
 
+def _without_phrase(text: str) -> str:
+    cut = _PHRASE.sub("", text)
+    return cut if len(cut.split()) >= 2 else text
+
+
 def _shorten_head(draft: Draft) -> bool:
     """The head without what stands before its last sentence, or else without its last phrase."""
     sentences = [s.strip() for s in split_sentences(draft.head)]
     cut = sentences[-1] if len(sentences) > 1 else _PHRASE.sub("", draft.head)
-    if cut == draft.head or len(cut.split()) < 3:
+    if cut == draft.head or len(cut.split()) < 4:
         return False
     draft.head = cut
     return True
 
 
+def _first(words: list[str], count: int) -> str:
+    return " ".join(words[:count]).rstrip(".?!,;") if count < len(words) else " ".join(words)
+
+
 def _hard(strength: float) -> float:
     """The share of a text that goes: a loss of a word or two is no poor version."""
-    return min(0.9, 0.45 + 0.45 * strength)
+    return min(0.9, 0.5 + 0.45 * strength)
 
 
 def _drop_options(draft: Draft, rng: random.Random, strength: float) -> bool:

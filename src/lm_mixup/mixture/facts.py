@@ -138,8 +138,7 @@ def _needs(fact: Fact) -> _Needs:
         letter = r"[a-j] " if _OPTION_ANSWER.match(said) else ""
         option = _plain(_OPTION_ANSWER.sub("", said)).strip()
         return _Needs(words, frozenset(), "", re.compile(rf" answer {letter}{re.escape(option)} "))
-    few = len(words) <= 2
-    return _Needs(words, numbers(words), f" {_plain(fact.text).strip()} " if few else "")
+    return _Needs(words, numbers(words), f" {_plain(fact.text).strip()} " if not words else "")
 
 
 def _holds(words: frozenset[str], plain: str, need: _Needs) -> bool:

@@ -1,8 +1,8 @@
 """Step 6: targets and variants rated, and targets below the line left out. METHOD § 2 (2).
 
-The line of the paper (overall ≥ 4 by a strong judge) is an absolute one. The embedded learned rater learned its scale on
-long-form answers, so that it calls few short items high whatever their worth: an absolute line would keep
-paragraphs alone. The default line is therefore relative: the worst-rated share of each task type goes. ``docs/mixture.md`` has the
+The line of the paper (overall ≥ 4 by a strong judge) is an absolute one. The embedded learned rater learned its scale
+on long-form answers, so that it calls few short items high whatever their worth: an absolute line would keep paragraphs
+alone. The default line is therefore relative: the worst-rated share of each task type goes. ``docs/mixture.md`` has the
 figures for both.
 """
 

@@ -55,8 +55,9 @@ def shared_groups(rows: Iterable[Row]) -> int:
 def rated_below(rows: Sequence[Row]) -> dict[str, dict[str, dict[str, float | int]]]:
     """Degrader → type → how many of its variants were rated, and the share (0–1) rated below their target.
 
-    Only variants of one degrader alone count, noise or not. ``length_matched`` is the share rated below the mean of the
-    five targets of the type that are nearest to the variant in words: what is left when a rater merely follows length.
+    Only variants of one degrader alone count; those with surface noise count apart, as "DEGRADER, noisy".
+    ``length_matched`` is the share rated below the mean of the five targets of the type that are nearest to
+    the variant in words: what is left when a rater merely follows length.
     ``points`` is the mean of target minus variant.
     """
     out: dict[str, dict[str, dict[str, float | int]]] = {}
@@ -69,8 +70,10 @@ def rated_below(rows: Sequence[Row]) -> dict[str, dict[str, dict[str, float | in
         words, ratings = words[order], np.array([r.rating for r in of_type], np.float64)[order]
         pairs: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
         for row in of_type:
-            for text, name, rating in zip(row.variants, row.degraders, row.variant_ratings, strict=False):
+            known = zip(row.variants, row.degraders, row.noise, row.variant_ratings, strict=False)
+            for text, name, noise, rating in known:
                 if rating is not None and name and "+" not in name:
+                    name = f"{name}, noisy" if noise else name
                     matched = _nearest_in_length(len(text.split()), words, ratings)
                     pairs[name].append((float(row.rating or 0.0), rating, matched))
         for name, found in pairs.items():

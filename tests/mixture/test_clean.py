@@ -1,0 +1,73 @@
+"""Cleaning sentences: known faults of dumps go, whole sentences stay as they are."""
+
+from __future__ import annotations
+
+import pytest
+
+from lm_mixup.mixture.clean import defined_topic, independent, sentences_of, topic_of
+
+
+def test_whole_sentences_stay_word_for_word() -> None:
+    text = 'He met Dr. Smith in Washington, D.C. on 4 May. "It is late," she said. The end came in 1944.'
+    assert " ".join(sentences_of(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("dirty", "clean"),
+    [
+        (
+            "The town has a port.[citation needed] It is old and small.",
+            ["The town has a port.", "It is old and small."],
+        ),
+        ("They called it ``the Rock'' in those days.", ['They called it "the Rock" in those days.']),
+        (
+            "Early lifeAbraham was born in a cabin. Abraham moved later on.",
+            ["Abraham was born in a cabin.", "Abraham moved later on."],
+        ),
+        ("Slides were made in PowerPoint by the team.", []),
+        ("The letter  represents a sound in English.", []),
+        ("He sends a plague () to the people.", []),
+        ("The case was Pierce v. Another sentence stands here.", ["Another sentence stands here."]),
+        ("It begins in the middle and then", []),
+        ("Etymology The name comes from an old word.", ["The name comes from an old word."]),
+    ],
+)
+def test_faults_of_dumps(dirty: str, clean: list[str]) -> None:
+    assert sentences_of(dirty) == clean
+
+
+def test_leaning_sentences_at_the_beginning_go() -> None:
+    assert independent(["He was tall.", "However, it rained.", "Lincoln spoke.", "He left."]) == (
+        "Lincoln spoke.",
+        "He left.",
+    )
+    assert independent(["They came."]) == ()
+
+
+@pytest.mark.parametrize(
+    ("title", "topic"),
+    [
+        ("In Greek mythology, Achilles", "Achilles"),
+        ("Algeria, officially the People's Democratic Republic of Alge", "Algeria"),
+        ("This", ""),
+        ("French_and_Indian_War", "French and Indian War"),
+        ("Sky (United Kingdom)", "Sky"),
+        ("The Academy Award for Best Production Design recognizes achi", ""),
+    ],
+)
+def test_topics_of_titles(title: str, topic: str) -> None:
+    assert topic_of(title) == topic
+
+
+@pytest.mark.parametrize(
+    ("sentence", "topic"),
+    [
+        ("The blue mud dauber (Chalybion californicum) is a wasp.", "blue mud dauber"),
+        ("The Game is an American series.", "The Game"),
+        ("Although Ireland is a member of the Union, it opted out.", ""),
+        ("In 1990 the town was a port.", ""),
+        ("Many keepers use pumps.", ""),
+    ],
+)
+def test_topics_that_a_sentence_defines(sentence: str, topic: str) -> None:
+    assert defined_topic(sentence) == topic
