@@ -7,13 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from lm_mixup.neighbors.search import Float32s, Int32s, Int64s, search_exact, unit
+from lm_mixup.neighbors.search import Float32s, Int32s, Int64s, pair_products, search_exact, unit
 
 Bools = npt.NDArray[np.bool_]
 
 _NOWHERE = -1
 _WORTH_MOVING = 1e-5
-_DOT_ROWS = 1 << 13
 OFFERS = 8
 """How many clusters are offered to one that found none among its graph neighbours."""
 
@@ -135,7 +134,7 @@ class Build:
         a, b = keys // max(n, 1), keys % max(n, 1)
         small = self.sizes[a] + self.sizes[b] <= self.max_size
         a, b = a[small], b[small]
-        dots = _dots(self.sums, a, self.sums, b)
+        dots = pair_products(self.sums, a, self.sums, b)
         gain = (
             np.sqrt(np.maximum(self.norms[a] ** 2 + self.norms[b] ** 2 + 2 * dots, 0)) - self.norms[a] - self.norms[b]
         )
@@ -226,7 +225,9 @@ class Build:
         row, target = row[possible], target[possible]
         keys = np.unique(row * len(self.of) + target)
         row, target = keys // max(len(self.of), 1), keys % max(len(self.of), 1)
-        joined = _length_with(self.norms[target], _dots(self.rows, row, self.sums, target), 1) - self.norms[target]
+        joined = (
+            _length_with(self.norms[target], pair_products(self.rows, row, self.sums, target), 1) - self.norms[target]
+        )
         gain = joined - self._loss_without(row)
         worth = np.flatnonzero(gain > _WORTH_MOVING)
         if not len(worth):
@@ -243,13 +244,13 @@ class Build:
         out = np.ones(len(self.of), np.float32)
         row = np.flatnonzero(self.of >= 0)
         row = row[self.sizes[self.of[row]] > 1]
-        out[row] = (_dots(self.rows, row, self.sums, self.of[row]) - 1) / (self.sizes[self.of[row]] - 1)
+        out[row] = (pair_products(self.rows, row, self.sums, self.of[row]) - 1) / (self.sizes[self.of[row]] - 1)
         return out
 
     def _loss_without(self, row: Int64s) -> Float32s:
         """What the length of each row's cluster loses when the row leaves it."""
         norms = self.norms[self.of[row]]
-        return norms - _length_with(norms, -_dots(self.rows, row, self.sums, self.of[row]), 1)
+        return norms - _length_with(norms, -pair_products(self.rows, row, self.sums, self.of[row]), 1)
 
     def evict(self, floor: float, edges: Pairs, wanted: Int64s) -> None:
         """Take out rows below the floor, give them one chance with another cluster, and leave out the rest for good."""
@@ -293,7 +294,7 @@ class Build:
         self.of[rows] = slots
 
     def _measure(self, slots: Int64s) -> None:
-        self.norms[slots] = np.sqrt(_dots(self.sums, slots, self.sums, slots))
+        self.norms[slots] = np.sqrt(pair_products(self.sums, slots, self.sums, slots))
 
     def _free_slots(self, rows: Int64s) -> Int64s:
         """A slot of a gone cluster for each of these rows that are nowhere, in its group: there are enough."""
@@ -311,15 +312,6 @@ class Build:
         _, first, inverse = np.unique(self.of[row], return_index=True, return_inverse=True)
         out[row] = np.argsort(np.argsort(first))[inverse]
         return out
-
-
-def _dots(left: Float32s, a: Int64s, right: Float32s, b: Int64s) -> Float32s:
-    """The products of ``left[a]`` with ``right[b]``, pair by pair, in blocks that fit the cache."""
-    out = np.empty(len(a), np.float32)
-    for start in range(0, len(a), _DOT_ROWS):
-        part = slice(start, start + _DOT_ROWS)
-        out[part] = np.einsum("ij,ij->i", left[a[part]], right[b[part]])
-    return out
 
 
 def _length_with(norms: Float32s, dots: Float32s, length: float) -> Float32s:

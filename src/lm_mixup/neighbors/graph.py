@@ -16,6 +16,8 @@ from lm_mixup.neighbors.search import (
     Int32s,
     Int64s,
     InvertedFile,
+    pair_products,
+    refine,
     search_exact,
     similarity_blocks,
     unit,
@@ -23,6 +25,8 @@ from lm_mixup.neighbors.search import (
 
 _VERSION = 1
 _EXPAND_ROWS = 4096
+_PRODUCT_ERROR = 1e-3
+"""More than a matrix product and a rounding to float16 can be off."""
 
 
 @dataclass(frozen=True)
@@ -91,9 +95,10 @@ def build(
     *,
     seed: int = 0,
     exact_below: int = 50_000,
-    recall_target: float = 0.98,
+    recall_target: float = 0.95,
     recall_sample: int = 256,
     tolerance: float = 0.02,
+    refine_reach: int = 12,
     cells_per_root: float = 3.0,
     train_per_cell: int = 32,
     threads: int | None = None,
@@ -104,8 +109,9 @@ def build(
     an inverted file (faiss, ``threads`` of them or all) of ``cells_per_root`` × √n cells, trained on
     ``train_per_cell`` rows a cell, that looks into as many cells as it needs for ``recall_target`` on
     ``recall_sample`` rows, where what is found within ``tolerance`` of the exact cosine counts: the far neighbours of a
-    lonely row are all alike, and finding the very ones would cost a search of everything. :attr:`Graph.recall` is
-    measured without tolerance. The same seed, number of threads and processor give the same graph; another number of
+    lonely row are all alike, and finding the very ones would cost a search of everything. Then each row looks at the
+    first ``refine_reach`` neighbours of as many neighbours. :attr:`Graph.recall` is measured after it, without
+    tolerance. The same seed, number of threads and processor give the same graph; another number of
     threads may move an approximate graph's partition.
 
     Copies (rows equal bit by bit) are searched once and put back after, so that any number of them is no burden and
@@ -129,8 +135,9 @@ def build(
         index = InvertedFile(
             rows, seed=seed, threads=threads, cells_per_root=cells_per_root, train_per_cell=train_per_cell
         )
-        recall = index.tune(few, target=recall_target, tolerance=tolerance, sample=recall_sample, seed=seed)
-        ids, similarities = index.neighbors(few)
+        drawn, least = index.tune(few, target=recall_target, tolerance=tolerance, sample=recall_sample, seed=seed)
+        ids, similarities = refine(rows, *index.neighbors(few), reach=refine_reach)
+        recall = float((similarities[drawn] >= least[:, None]).mean())
     if len(unique) < n:
         ids, similarities = _put_back(ids, similarities, copy_of, unique, k)
     return Graph(ids, similarities, copy_of, exact, recall)
@@ -160,8 +167,9 @@ def extend(graph: Graph, vectors: Floats, *, wanted: int, worth: float = 0.05, *
     joined: list[tuple[Int64s, Int64s, Float16s]] = []
     new_ids, new_similarities = search_exact(base[old:], base, k, own=np.arange(old, n))
     for start, _, table in similarity_blocks(base[old:], base[:old]):
-        fresh, known = np.nonzero(table[:, :old] > last)
-        values = np.minimum(table[fresh, known], 1).astype(np.float16)
+        fresh, known = np.nonzero(table[:, :old] > last - _PRODUCT_ERROR)
+        cosines = pair_products(base, fresh + start + old, base, known)
+        values = np.minimum(cosines, 1).astype(np.float16)
         nearer = values > graph.similarities[known, -1]
         joined.append((known[nearer], fresh[nearer] + start + old, values[nearer]))
     ids = np.concatenate([graph.ids, new_ids])
