@@ -19,7 +19,6 @@ from typing import Any
 
 from lm_mixup import train_set
 from lm_mixup.collaborators import Edge, assemble
-from lm_mixup.errors import RatingsError
 from lm_mixup.ingest import ingest
 from lm_mixup.pipeline import Walk
 from lm_mixup.ports import LLM, Distiller, Embedder, Rater
@@ -83,8 +82,6 @@ def run(
         watcher.start("pool", None, "rows")
         manifest, cached = ingest(held, listed, resolved.pool, given, lambda n: watcher.advance("pool", n))
         watcher.finish("pool", manifest, cached=cached)
-        if given and not cached:
-            _check_ids(held, given, str(ratings))
         hands = assemble(resolved, held, edge, embedder=embedder, rater=rater, distiller=distiller, llm=llm)
         return Result(held.folder, Walk(held, resolved, hands, watcher).all())
 
@@ -96,14 +93,3 @@ def read_ratings(path: str | Path | None, column: str | None) -> Mapping[str, fl
     from lm_mixup.pool.ratings import read_ratings as read
 
     return read(path, column)
-
-
-def _check_ids(held: Run, given: Mapping[str, float | None], path: str) -> None:
-    from lm_mixup.pool.table import PoolTable
-
-    ids = set(PoolTable(held.records("pool")).column("id").to_pylist())
-    if not ids & set(given):
-        example = next(iter(given))
-        raise RatingsError(
-            f"{path}: none of its {len(given)} ids (such as {example!r}) is a row of the pool; expected equal ids"
-        )

@@ -12,6 +12,7 @@ import orjson
 import pyarrow as pa
 
 from lm_mixup import __version__
+from lm_mixup.errors import RatingsError
 from lm_mixup.files import file_digest, replacing
 from lm_mixup.pool import BadRow, PoolOptions, PoolReport, PoolRow, language, read
 from lm_mixup.pool.table import encode_messages, write_table
@@ -47,7 +48,7 @@ def ingest(
     """Fill ``RUN/pool`` and ``RUN/quarantine.jsonl``; returns the manifest and whether it was already there.
 
     ``ratings`` (by sample id) are taken as they are, before what a rating column says. Raises PoolError as
-    :func:`lm_mixup.pool.read` does.
+    :func:`lm_mixup.pool.read` does, and RatingsError if none of the ratings is of a row of the pool.
     """
     key = step_key(
         version=__version__,
@@ -62,9 +63,15 @@ def ingest(
     begin = time.perf_counter()
     report = PoolReport()
     bad: Counter[str] = Counter()
+    used: set[str] = set()
     with replacing(run.folder / "quarantine.jsonl") as quarantine, quarantine.open("wb") as out:
-        good = _good_rows(rows(pools, settings, report), out, bad, ratings or {}, advance)
+        good = _good_rows(rows(pools, settings, report), out, bad, ratings or {}, used, advance)
         kept = write_table(run.records("pool"), good)
+    if ratings and kept and not used:
+        raise RatingsError(
+            f"none of the {len(ratings)} ids of the ratings (such as {next(iter(ratings))!r}) is the id of a row of the "
+            "pool; expected equal ids"
+        )
     manifest = Manifest(
         step="pool",
         key=key,
@@ -73,7 +80,7 @@ def ingest(
         kept=kept,
         dropped=dict(sorted(bad.items())),
         seconds=time.perf_counter() - begin,
-        notes=tuple(report.notes),
+        notes=(*report.notes, *_ratings_note(ratings or {}, used, kept)),
         figures=report.as_json(),
     )
     return run.finish(manifest), False
@@ -84,6 +91,7 @@ def _good_rows(
     quarantine: IO[bytes],
     bad: Counter[str],
     ratings: Mapping[str, float | None],
+    used: set[str],
     advance: Callable[[int], None],
 ) -> Iterator[dict[str, object]]:
     for row in stream:
@@ -94,6 +102,8 @@ def _good_rows(
             continue
         sample = row.sample
         rating = ratings.get(sample.id)
+        if rating is not None:
+            used.add(sample.id)
         yield {
             "id": sample.id,
             "source": sample.source,
@@ -106,6 +116,14 @@ def _good_rows(
             "fields": orjson.dumps(dict(sample.fields)).decode(),
             "rating": row.rating if rating is None else rating,
         }
+
+
+def _ratings_note(ratings: Mapping[str, float | None], used: set[str], kept: int) -> tuple[str, ...]:
+    if not ratings:
+        return ()
+    unknown = sum(rating is not None for rating in ratings.values()) - len(used)
+    rest = f"; {unknown} ratings of the file are of no row of the pool" if unknown else ""
+    return (f"{len(used)} of {kept} rows came with a rating from the file{rest}",)
 
 
 def settled_languages(languages: pa.ChunkedArray, sources: pa.ChunkedArray) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import lm_mixup
-from lm_mixup.errors import RunError
+from lm_mixup.errors import RatingsError, RunError
 from lm_mixup.run_folder import STAGES, Manifest, Run
 from tests.fakes import JoiningDistiller, LengthRater, WordEmbedder
 
@@ -245,3 +245,20 @@ def test_hostile_text_goes_through_unchanged_and_changes_nothing_else(tmp_path: 
     lines = (tmp_path / "run" / "train.jsonl").read_bytes().split(b"\n")
     assert len(lines) == len(train) + 1
     assert [json.loads(line)["id"] for line in lines[:-1]] == list(train)
+
+
+def test_ratings_of_a_file_are_taken_as_they_are(pool: Path, tmp_path: Path):
+    ratings = write_pool(tmp_path / "r.jsonl", [{"id": f"r{i}", "ann": 4.5 if i < 10 else 1} for i in range(121)])
+    hands = Hands()
+    result = hands.run(pool, tmp_path / "run", "curate.method=none", "select.budget=50", ratings=ratings)
+    assert result.summary["notes"][0] == (
+        "pool: 120 of 120 rows came with a rating from the file; 1 ratings of the file are of no row of the pool"
+    )
+    assert {s["id"] for s in result.lineage() if s["origin"] == "original"} == {f"r{i}" for i in range(10)}
+    assert hands.rater.rated == result.summary["stages"]["rerate"]["in"]
+
+
+def test_ratings_of_other_rows_are_refused(pool: Path, tmp_path: Path):
+    ratings = write_pool(tmp_path / "r.jsonl", [{"id": "nobody", "ann": 3}])
+    with pytest.raises(RatingsError, match="nobody"):
+        Hands().run(pool, tmp_path / "run", ratings=ratings)
