@@ -69,7 +69,7 @@ def ingest(
         kept = write_table(run.records("pool"), good)
     if ratings and kept and not used:
         raise RatingsError(
-            f"none of the {len(ratings)} ids of the ratings (such as {next(iter(ratings))!r}) is the id of a row of the "
+            f"none of the {len(ratings)} ids of the ratings (such as {next(iter(ratings))!r}) is of a row of the "
             "pool; expected equal ids"
         )
     manifest = Manifest(
