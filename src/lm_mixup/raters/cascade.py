@@ -1,0 +1,400 @@
+"""Cascade: a costly rater where it tells most, a learned one everywhere else.
+
+A pool of n rows, a judge that is asked about a share of them, and the question which rows are *high* (class ≥ 4)::
+
+    pilot     a third of it spread over the pool, the rest over its longer answers, no two alike     judge
+    rounds    learn from all that was judged; ask about the rows likeliest to be high; again         judge
+    rest      rated by what was learned; high only where that beats leaving them out                 learned
+
+Few rows are high, so the rows near the high line of which a rater is unsure are those that it ranks highest: with one
+row in eight high, hardly any row is likelier than not to be. Where few ratings are known, length is the best guess,
+so it enters the regression nearly free of penalty and the rest must earn its weight.
+
+What is learned is a :class:`lm_mixup.raters.learned.Head`, explainable number by number. How well this does, against
+a random choice and against longest-first: ``docs/raters/cascade.md``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lm_mixup.errors import InputError, RatingsError
+from lm_mixup.raters.features import FEATURES
+from lm_mixup.raters.learned import Head, interpolate
+from lm_mixup.raters.training import CLASSES, MIN_ROWS, class_knots, folds_of, ranks
+from lm_mixup.records import RATING_MAX, RATING_MIN
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Ask = Callable[[Ints], Floats]
+"""Row numbers → the judge's ratings in 0–5, NaN where it failed."""
+
+_LENGTH = list(FEATURES).index("completion_words")
+_NEVER = 2.0
+"""Above every chance."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is judged and how it is chosen; all [O].
+
+    ``share`` of the pool is judged, at least 50 rows. The pilot takes ``pilot`` of it, of which ``spread`` is drawn
+    over the whole pool and the rest with weights (rank by length / n) ^ ``tilt``; ``rounds`` rounds take what is
+    left. A rating counts ``lift`` points more from class ``high`` on, so that the regression minds that line.
+    Penalties are chosen by ``folds`` folds among ``vector_penalties`` × ``feature_penalties``, by how well they tell
+    high rows. ``directions``: principal directions of the vectors that the regression sees. A row that was not judged
+    is called high from a chance of ``margin`` × the expected F1 on; 0.5 is best for true chances, and chances of
+    picked rows are overestimated.
+    """
+
+    share: float = 0.2
+    pilot: float = 0.25
+    spread: float = 1 / 3
+    tilt: float = 6.0
+    rounds: int = 8
+    high: int = 4
+    lift: float = 1.5
+    folds: int = 5
+    vector_penalties: tuple[float, ...] = (1.0, 4.0, 16.0, 1e5)
+    feature_penalties: tuple[float, ...] = (10.0, 100.0, 1e5)
+    directions: int = 128
+    margin: float = 0.6
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise InputError(f"cascade: expected a share of the pool in (0, 1], got {self.share:g}")
+
+
+@dataclass(frozen=True)
+class Round:
+    """One batch of questions: how many were asked and answered, how many of them high, how many had been expected."""
+
+    why: str
+    asked: int
+    answered: int
+    high: int
+    expected_high: float
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What came of it.
+
+    ``rows`` (m,) were asked about, in this order, and the judge said ``said`` (m,), NaN where it failed. ``ratings``
+    (n,): the judge's word where there is one, else the head's. ``high_chance`` (n,): 0 or 1 for judged rows.
+    ``expected_f1`` on high over all rows, as far as the chances are right.
+    """
+
+    rows: Ints
+    said: Floats
+    ratings: Floats
+    high_chance: Floats
+    head: Head
+    rounds: tuple[Round, ...]
+    expected_f1: float
+
+
+def learn(
+    vectors: npt.NDArray[np.floating[Any]],
+    features: Floats,
+    ask: Ask,
+    *,
+    plan: Plan | None = None,
+    chosen: Ints | None = None,
+) -> Learned:
+    """Choose rows, ask, learn, and rate all: ``vectors`` (n, dim), ``features`` (n, n_features).
+
+    ``chosen`` takes the place of the pilot and the rounds: these rows are asked about, and no others. The same input,
+    answers and plan give the same result. Raises RatingsError for a pool of fewer than 50 rows, or
+    where the judge answers fewer than 50 questions.
+    """
+    plan = plan or Plan()
+    rows = len(vectors)
+    if rows < MIN_ROWS:
+        raise RatingsError(
+            f"cascade: expected a pool of at least {MIN_ROWS} rows, got {rows}; let the judge rate them all"
+        )
+    learning = _Learning(vectors, features, ask, plan)
+    if chosen is not None:
+        return learning.on(chosen)
+    return learning.run(min(rows, max(MIN_ROWS, round(plan.share * rows))))
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """``raw`` (n,) what the regression says of every row; ``own`` (m,) what it says of judged rows held out; ``chance``
+    (n,) of being high; ``vector``, ``features`` and ``intercept`` are the regression's weights.
+    """
+
+    raw: Floats
+    own: Floats
+    chance: Floats
+    vector: Floats
+    features: Floats
+    low: Floats
+    high: Floats
+    intercept: float
+
+
+class _Learning:
+    def __init__(self, vectors: npt.NDArray[np.floating[Any]], features: Floats, ask: Ask, plan: Plan) -> None:
+        self._ask, self._plan = ask, plan
+        self._rng = np.random.default_rng(plan.seed)
+        self._low, self._high, scaled, self._mean, self._scale = _scaled(features)
+        self._centre, self._directions, reduced = _principal(vectors, plan.directions)
+        # the regression's table: what the vectors say, then the features
+        self._table = np.hstack([reduced, scaled])
+        self._dim = reduced.shape[1]
+        self._length = features[:, _LENGTH]
+        self._rows: list[int] = []
+        self._said: list[float] = []
+        self._rounds: list[Round] = []
+
+    def run(self, budget: int) -> Learned:
+        pilot = min(budget, max(MIN_ROWS, round(self._plan.pilot * budget)))
+        self._put(self._pilot(pilot), "pilot", math.nan)
+        for turn in range(self._plan.rounds):
+            size = (budget - len(self._rows)) // (self._plan.rounds - turn)
+            if size > 0:
+                fit = self._fit()
+                order = np.argsort(-fit.chance - 1e-9 * fit.raw + _NEVER * self._asked(), kind="stable")[:size]
+                self._put(order, "likely high", float(fit.chance[order].sum()))
+        return self._finish()
+
+    def on(self, chosen: Ints) -> Learned:
+        self._put(np.asarray(chosen, dtype=np.int64), "chosen", math.nan)
+        return self._finish()
+
+    def _asked(self) -> Floats:
+        """(n,) 1 for rows that were asked about."""
+        out = np.zeros(len(self._table))
+        out[self._rows] = 1.0
+        return out
+
+    def _judged(self) -> tuple[Ints, Floats]:
+        said = np.array(self._said)
+        answered = np.isfinite(said)
+        return np.array(self._rows, dtype=np.int64)[answered], said[answered]
+
+    def _put(self, rows: Ints, why: str, expected: float) -> None:
+        said = np.asarray(self._ask(rows), dtype=np.float64)
+        if said.shape != rows.shape:
+            raise ValueError(f"expected {len(rows)} ratings from the judge, got shape {said.shape}")
+        answered = said[np.isfinite(said)]
+        if len(answered) and not RATING_MIN <= answered.min() <= answered.max() <= RATING_MAX:
+            raise RatingsError(f"cascade: expected ratings in 0–5, got {answered.min():g}–{answered.max():g}")
+        self._rows += rows.tolist()
+        self._said += said.tolist()
+        high = int((answered >= self._line).sum())
+        self._rounds.append(Round(why, len(rows), len(answered), high, expected))
+
+    @property
+    def _line(self) -> float:
+        """The rating from which a row's class is high."""
+        return self._plan.high - 0.5
+
+    def _pilot(self, size: int) -> Ints:
+        even = round(self._plan.spread * size)
+        place = np.argsort(np.argsort(self._length, kind="stable"), kind="stable")
+        tilted = ((place + 1) / len(place)) ** self._plan.tilt
+        first = _apart(self._table[:, : self._dim], np.ones(len(tilted)), even, self._rng)
+        tilted[first] = 0.0
+        return np.concatenate([first, _apart(self._table[:, : self._dim], tilted, size - even, self._rng)])
+
+    def _fit(self) -> _Fit:
+        rows, said = self._judged()
+        if len(rows) < MIN_ROWS // 2:
+            raise RatingsError(
+                f"cascade: the judge answered {len(rows)} of {len(self._rows)} questions; too few to learn from"
+            )
+        plan, high = self._plan, said >= self._line
+        target = said + plan.lift * high
+        part = self._table[rows]
+        grid = [self._penalty(*pair) for pair in product(plan.vector_penalties, plan.feature_penalties)]
+        held_out = _held_out(part, target, grid, folds_of(len(rows), plan.folds, plan.seed))
+        enough = min(high.sum(), (~high).sum()) >= plan.folds
+        worth = [_auc(raw, high) for raw in held_out] if enough else [-((raw - target) ** 2).mean() for raw in held_out]
+        best = int(np.argmax(worth))
+        weights, intercept = _ridge(part, target, grid[best])
+        raw, own = self._table @ weights + intercept, held_out[best]
+        on_features = weights[self._dim :] / self._scale
+        on_vector = self._directions @ weights[: self._dim]
+        return _Fit(
+            raw=raw,
+            own=own,
+            chance=_chance(own, high, raw),
+            vector=on_vector,
+            features=on_features,
+            low=self._low,
+            high=self._high,
+            intercept=float(intercept - self._mean @ on_features - self._centre @ on_vector),
+        )
+
+    def _penalty(self, on_vector: float, on_features: float) -> Floats:
+        penalty = np.repeat([on_vector, on_features], [self._dim, self._table.shape[1] - self._dim])
+        penalty[self._dim + _LENGTH] = 1.0
+        return penalty
+
+    def _finish(self) -> Learned:
+        fit = self._fit()
+        rows, said = self._judged()
+        if len(rows) < MIN_ROWS:
+            raise RatingsError(f"cascade: the judge answered {len(rows)} questions; at least {MIN_ROWS} are needed")
+        rest = np.setdiff1d(np.arange(len(self._table)), rows)
+        chance = np.zeros(len(self._table))
+        chance[rows] = said >= self._line
+        chance[rest] = self._corrected(fit.chance[rest])
+        called, expected = _worth_calling(chance[rest], float(chance[rows].sum()), self._plan.margin)
+        knots = class_knots(fit.raw[rest], self._classes(fit, rest, said, called)) if len(rest) else _FLAT
+        head = Head(fit.vector, fit.features, fit.low, fit.high, fit.intercept, knots)
+        ratings = np.empty(len(self._table))
+        ratings[rest] = [interpolate(raw, knots) for raw in fit.raw[rest].tolist()]
+        ratings[rows] = said
+        asked = np.array(self._rows, dtype=np.int64), np.array(self._said)
+        return Learned(*asked, ratings, chance, head, tuple(self._rounds), expected)
+
+    def _corrected(self, chance: Floats) -> Floats:
+        """Chances of rows that were left over, brought down by how far those of asked rows were too high.
+
+        A row that was passed over in every round is no likelier high than the rows of the last round were.
+        """
+        later = [r for r in self._rounds if not math.isnan(r.expected_high)]
+        if not later:
+            return chance
+        weights = 0.5 ** np.arange(len(later))[::-1]
+        found = float(weights @ [r.high for r in later])
+        expected = float(weights @ [r.expected_high for r in later])
+        cap = later[-1].high / max(1, later[-1].answered)
+        return np.minimum(chance * min(1.0, found / max(expected, 1e-9)), cap)
+
+    def _classes(self, fit: _Fit, rest: Ints, said: Floats, called: int) -> Floats:
+        """(rest,) classes by rank of ``raw``: as many of each as expected of these rows, ``called`` of them high."""
+        at_least = [float(_chance(fit.own, said >= c - 0.5, fit.raw[rest]).sum()) for c in range(1, CLASSES)]
+        counts = np.minimum.accumulate(np.round(at_least).astype(np.int64))
+        counts[self._plan.high - 1 :] = np.minimum(counts[self._plan.high - 1 :], called)
+        counts[self._plan.high - 1] = called
+        counts[: self._plan.high - 1] = np.maximum(counts[: self._plan.high - 1], called)
+        place = np.empty(len(rest), dtype=np.int64)
+        place[np.argsort(-fit.raw[rest], kind="stable")] = np.arange(len(rest))
+        return np.asarray((place[:, None] < counts[None, :]).sum(axis=1), dtype=np.float64)
+
+
+_FLAT = np.array([[-1.0, 2.0], [1.0, 3.0]])
+"""Knots where nothing was left over to fit them to."""
+
+
+def _scaled(features: Floats) -> tuple[Floats, Floats, Floats, Floats, Floats]:
+    """Clipping range, the clipped and standardised features (n, n_features), their mean and scale."""
+    low, high = np.quantile(features, [0.01, 0.99], axis=0)
+    clipped = np.clip(features, low, high)
+    spread = clipped.std(axis=0)
+    mean, scale = clipped.mean(axis=0), np.where(spread > 1e-9, spread, np.inf)
+    return low, high, (clipped - mean) / scale, mean, scale
+
+
+def _principal(vectors: npt.NDArray[np.floating[Any]], wanted: int) -> tuple[Floats, Floats, Floats]:
+    """Centre (dim,), the ``wanted`` directions of largest spread (dim, d), and the vectors along them (n, d)."""
+    n, dim = vectors.shape
+    centre, gram = np.zeros(dim), np.zeros((dim, dim))
+    blocks = [slice(start, start + 8192) for start in range(0, n, 8192)]
+    for block in blocks:
+        part = vectors[block].astype(np.float64)
+        centre += part.sum(axis=0) / n
+        gram += part.T @ part / n
+    _, basis = np.linalg.eigh(gram - np.outer(centre, centre))
+    directions = basis[:, ::-1][:, :wanted]
+    # the sign of an eigenvector is anybody's: its largest entry is made positive
+    directions = directions * np.sign(directions[np.abs(directions).argmax(axis=0), np.arange(directions.shape[1])])
+    reduced = np.concatenate([(vectors[block].astype(np.float64) - centre) @ directions for block in blocks])
+    return centre, directions, reduced
+
+
+def _apart(points: Floats, weights: Floats, size: int, rng: np.random.Generator) -> Ints:
+    """``size`` rows drawn one after the other by weight × squared distance to the nearest row drawn (k-means++).
+
+    From 1,024 rows on they are drawn a few at a time.
+    """
+    weights, chosen = weights.copy(), np.empty(0, dtype=np.int64)
+    if size <= 0:
+        return chosen
+    squared, far = (points**2).sum(axis=1), np.ones(len(points))
+    while len(chosen) < size:
+        odds = weights * far
+        left = int((odds > 0).sum())
+        if not left:  # only copies of drawn rows are left
+            odds = np.where(np.isin(np.arange(len(points)), chosen), 0.0, weights + 1e-12)
+            left = len(points) - len(chosen)
+        step = 1 if not len(chosen) else min(left, size - len(chosen), max(1, size // 1024))
+        new = rng.choice(len(points), size=step, replace=False, p=odds / odds.sum())
+        nearest = (squared[:, None] + squared[new][None, :] - 2.0 * points @ points[new].T).min(axis=1)
+        far = np.maximum(nearest, 0.0) if not len(chosen) else np.minimum(far, np.maximum(nearest, 0.0))
+        weights[new] = 0.0
+        chosen = np.concatenate([chosen, new])
+    return chosen
+
+
+def _ridge(table: Floats, target: Floats, penalty: Floats) -> tuple[Floats, float]:
+    centre, offset = table.mean(axis=0), target.mean()
+    part = table - centre
+    weights: Floats = np.linalg.solve(part.T @ part + np.diag(penalty), part.T @ (target - offset))
+    return weights, float(offset - centre @ weights)
+
+
+def _held_out(table: Floats, target: Floats, grid: Sequence[Floats], fold: Ints) -> Floats:
+    """(len(grid), m) what a regression on the other folds says of each row, under each penalty."""
+    out = np.empty((len(grid), len(target)))
+    for this in np.unique(fold):
+        inside, outside = fold != this, fold == this
+        centre, offset = table[inside].mean(axis=0), target[inside].mean()
+        part = table[inside] - centre
+        gram, moment = part.T @ part, part.T @ (target[inside] - offset)
+        for row, penalty in zip(out, grid, strict=True):
+            row[outside] = (table[outside] - centre) @ np.linalg.solve(gram + np.diag(penalty), moment) + offset
+    return out
+
+
+def _auc(raw: Floats, high: npt.NDArray[np.bool_]) -> float:
+    many, few = int(high.sum()), int((~high).sum())
+    return float((ranks(raw)[high].sum() - many * (many + 1) / 2) / (many * few))
+
+
+def _chance(own: Floats, high: npt.NDArray[np.bool_], raw: Floats, *, steps: int = 50) -> Floats:
+    """The chance of being high at ``raw`` (n,), by a logistic curve through ``own`` (m,), which never falls."""
+    middle, spread = own.mean(), max(float(own.std()), 1e-9)
+    z, label = (own - middle) / spread, high.astype(np.float64)
+    share = (label.sum() + 0.1) / (len(label) + 0.2)
+    slope, offset = 0.0, math.log(share / (1 - share))
+    for _ in range(steps):
+        p = 1.0 / (1.0 + np.exp(-np.clip(slope * z + offset, -30, 30)))
+        gradient = np.array([z @ (p - label) + 0.1 * slope, (p - label).sum()])
+        curve = p * (1 - p) + 1e-6
+        hessian = np.array([[(curve * z * z).sum() + 0.1, (curve * z).sum()], [(curve * z).sum(), curve.sum()]])
+        step = np.linalg.solve(hessian, gradient)
+        slope, offset = slope - step[0], offset - np.clip(step[1], -2.0, 2.0)
+        if np.abs(step).max() < 1e-8:
+            break
+    at = np.clip(max(0.0, slope) * (raw - middle) / spread + offset, -30, 30)
+    return np.asarray(1.0 / (1.0 + np.exp(-at)))
+
+
+def _worth_calling(chance: Floats, known: float, margin: float) -> tuple[int, float]:
+    """How many of the rows with these chances to call high, besides ``known`` judged ones, and the F1 expected.
+
+    Calling a row with chance c raises the expected F1 where c exceeds half of it. Never more than are expected.
+    """
+    order = np.sort(chance)[::-1]
+    total = known + order.sum()
+    if total <= 0:
+        return 0, 0.0
+    found = known + np.concatenate([[0.0], np.cumsum(order)])
+    f1 = 2.0 * found / (known + np.arange(len(order) + 1) + total)
+    called = min(int((order >= margin * f1.max()).sum()), round(float(order.sum())))
+    return called, float(f1[called])
