@@ -139,11 +139,13 @@ def stats(
     as_json: o.AsJson = False,
 ) -> None:
     """Print the figures."""
+    import os
+
     from lm_mixup.mixture.card import text
     from lm_mixup.mixture.load import load_mixture
     from lm_mixup.mixture.stats import describe
 
-    found = describe(load_mixture(folder))
+    found = describe(load_mixture(folder, endpoint=os.environ.get("HF_ENDPOINT")))
     if as_json:
         print(json.dumps(found))
         return
@@ -156,12 +158,14 @@ def load(
     as_json: o.AsJson = False,
 ) -> None:
     """Read MIXTURE and write it in our layout."""
+    import os
+
     from lm_mixup.files import write_bytes
     from lm_mixup.mixture.card import write_card
     from lm_mixup.mixture.load import load_mixture
     from lm_mixup.mixture.rows import SPLITS, write_parquet
 
-    rows = load_mixture(where)
+    rows = load_mixture(where, endpoint=os.environ.get("HF_ENDPOINT"))
     counts = {s: write_parquet(out / f"{s}.parquet", [r for r in rows if r.split == s]) for s in SPLITS}
     manifest = {"version": "", "layout": "ours", "loaded_from": where, "steps": [], "rows": counts}
     write_bytes(out / "manifest.json", json.dumps(manifest, indent=2).encode())

@@ -43,6 +43,8 @@ def _opening(made: Degraded, rng: random.Random) -> str:
         topics = [part.topic for part in made.target.parts if part.topic]
         named = f" ({'; '.join(topics)})" if len(topics) == 2 else ""
         return f"The {count} samples are about two related topics{named}, so the result has to cover both."
+    if count == 2:
+        return rng.choice(("Both samples say parts of the same thing.", "Both samples are versions of one item."))
     return rng.choice(
         (
             f"The {count} samples say parts of the same thing.",

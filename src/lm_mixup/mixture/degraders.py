@@ -20,7 +20,9 @@ BARE_WORDS = 4
 Degrader = Callable[[Draft, random.Random, float], bool]
 
 _NUMBER = re.compile(r"(?<![\w.,/-])\d(?:[\d,.]*\d)?%?(?![\w/-])")
-_YEAR = re.compile(r"\b(?:1[0-9]{3}|20[0-9]{2})\b")
+_YEAR = re.compile(r"(?<![\w,.-])(?:1[0-9]{3}|20[0-9]{2})\b(?![-,]\d)")
+BLURRED_NAMES = 2
+"""At most so many names of a unit are blurred: a list of nothing but "something" is nobody's writing."""
 _NAMES = re.compile(r"(?<=[a-z,;] )(?:[A-Z][\w'’-]+)(?: (?:[A-Z][\w'’-]+|of(?= [A-Z])))*")
 _PHRASE = re.compile(
     r"\s(?:in|on|at|for|with|from|by|during|after|before|because|since|when|while|which|that|who|to|of|as)\s[^,]*?(?=[.?!]?$)"
@@ -354,7 +356,7 @@ def _blurred(text: str, rng: random.Random, strength: float) -> str:
             return "a certain place"
         return "someone" if before and before[0].lower() in ("by", "with") else "something"
 
-    text = _NAMES.sub(name, text)
+    text = _NAMES.sub(name, text, count=BLURRED_NAMES)
     text = _YEAR.sub(lambda f: "a certain year" if rng.random() < strength + 0.4 else f[0], text)
     return _NUMBER.sub(
         lambda f: rng.choice(("some", "a number of", "several")) if rng.random() < strength + 0.4 else f[0], text

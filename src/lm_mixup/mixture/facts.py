@@ -70,6 +70,8 @@ def _units(text: str) -> list[Fact]:
             continue
         held = ""
         for clause in _CLAUSE.split(sentence):
+            if not held and units and _goes_on_list(units[-1], clause) and units[-1] in sentence:
+                held = units.pop()
             held = f"{held} {clause}" if held else clause
             if len(held.split()) >= MIN_CLAUSE_WORDS and _closed(held):
                 units.append(held)
@@ -80,6 +82,12 @@ def _units(text: str) -> list[Fact]:
             else:
                 units.append(held)
     return [Fact("body", unit) for unit in units if unit]
+
+
+def _goes_on_list(before: str, clause: str) -> bool:
+    """Whether ``clause`` is the end of a list ("…, clothing," and then "and diet in East Asia"), no clause at all."""
+    last = before.rstrip(",;").rpartition(",")[2]
+    return clause.startswith(("and ", "or ", "including ")) and len(last.split()) < MIN_CLAUSE_WORDS
 
 
 def _closed(text: str) -> bool:

@@ -22,8 +22,10 @@ GRPO_FOLDERS = ("data_grpo", "data/llm_mixup", "llm_mixup", "data", ".")
 _HUB_ID = re.compile(r"^(?:hf://(?:datasets/)?)?([\w.-]+/[\w.-]+)$")
 
 
-def load_mixture(where: str | Path, *, cache_dir: Path | None = None) -> list[Row]:
+def load_mixture(where: str | Path, *, cache_dir: Path | None = None, endpoint: str | None = None) -> list[Row]:
     """The rows of a folder in any of the layouts, or of a hub id such as ``dokiik/MIXTURE``.
+
+    ``cache_dir`` and ``endpoint`` are the hub's; None: as its own settings say.
 
     A row that stands in several files of a layout (the test rows do) is given once, with all that the files say of it.
     Raises PoolError where nothing is found or a file is not of its shape.
@@ -33,7 +35,7 @@ def load_mixture(where: str | Path, *, cache_dir: Path | None = None) -> list[Ro
         found = _HUB_ID.match(str(where))
         if not found:
             raise PoolError(f"{where}: no such folder, and no hub id (NAME/NAME)")
-        folder = _from_hub(found[1], cache_dir)
+        folder = _from_hub(found[1], cache_dir, endpoint)
     rows = list(_ours(folder)) or list(_authors(folder))
     if not rows:
         raise PoolError(
@@ -112,7 +114,7 @@ def _once(rows: list[Row]) -> list[Row]:
     return list(out.values())
 
 
-def _from_hub(name: str, cache_dir: Path | None) -> Path:
+def _from_hub(name: str, cache_dir: Path | None, endpoint: str | None) -> Path:
     try:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError
@@ -120,7 +122,13 @@ def _from_hub(name: str, cache_dir: Path | None) -> Path:
         raise MissingExtraError("reading from the hub", "hub", "huggingface-hub") from None
     try:
         return Path(
-            snapshot_download(name, repo_type="dataset", cache_dir=cache_dir, allow_patterns=["*.json", "*.parquet"])
+            snapshot_download(
+                name,
+                repo_type="dataset",
+                cache_dir=cache_dir,
+                endpoint=endpoint,
+                allow_patterns=["*.json", "*.parquet"],
+            )
         )
     except (HfHubHTTPError, OSError) as error:
         raise PoolError(f"{name}: cannot be fetched from the hub: {type(error).__name__}") from error
