@@ -61,15 +61,20 @@ def assemble(
     rater: Rater | None = None,
     distiller: Distiller | None = None,
     llm: LLM | None = None,
+    offline: bool = False,
+    meter: Callable[[LLM, Ledger], LLM] | None = None,
 ) -> Collaborators:
     """The collaborators that the recipe names, except for those that are given.
+
+    ``offline``: language models answer from the run's ledger alone, and no key is used. ``meter`` wraps each model with
+    its ledger, for whoever wants to count.
 
     Raises RecipeError where the recipe asks for a language model and names none, ModelError where a model cannot be
     had, and MissingExtraError where a package is missing.
     """
     inner = embedder or make_embedder(recipe, edge)
     remembering = CachedEmbedder(inner, run.store("vectors", inner.key, vector_schema(inner.dim)))
-    models = _Models(recipe, run, edge, llm)
+    models = _Models(recipe, run, edge, llm, offline, meter)
     return Collaborators(
         embedder=remembering,
         rater=rater or _rater(recipe, remembering, models),
@@ -108,11 +113,21 @@ def make_embedder(recipe: Recipe, edge: Edge) -> Embedder:
 class _Models:
     """The language models of a run, each connected once, all on one ledger."""
 
-    def __init__(self, recipe: Recipe, run: Run, edge: Edge, given: LLM | None) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        run: Run,
+        edge: Edge,
+        given: LLM | None,
+        offline: bool,
+        meter: Callable[[LLM, Ledger], LLM] | None,
+    ) -> None:
         self._recipe = recipe
         self._run = run
         self._edge = edge
         self._given = given
+        self._offline = offline
+        self._meter = meter
         self._connected: dict[str, LLM] = {}
         self._ledger: Ledger | None = None
 
@@ -125,21 +140,29 @@ class _Models:
                 f"{setting} needs a language model, and none is named: give --llm openai:MODEL@URL, or set llm.model"
             )
         if spec not in self._connected:
-            from lm_mixup.ledger import Ledger
+            from lm_mixup.ledger import Budget, Ledger
             from lm_mixup.llm.connect import connect
 
             if self._ledger is None:
                 self._ledger = self._run.resources.enter_context(Ledger(self._run.folder / "ledger.sqlite"))
             settings = self._recipe.llm
-            self._connected[spec] = connect(
+            caps = Budget(settings.max_usd, settings.max_tokens, settings.max_requests)
+            connected = connect(
                 spec,
-                api_key=self._edge.api_key(),
+                api_key=None if self._offline else self._edge.api_key(),
+                offline=self._offline,
+                budget=Budget() if self._offline else caps,
+                price_in=settings.price_in,
+                price_out=settings.price_out,
+                batch_size=settings.batch_size,
+                context_tokens=settings.context_tokens,
                 ledger=self._ledger,
                 cache_dir=self._edge.cache_dir,
                 concurrency=settings.concurrency,
                 timeout_s=settings.timeout_s,
                 max_attempts=settings.max_attempts,
             )
+            self._connected[spec] = self._meter(connected, self._ledger) if self._meter else connected
         return self._connected[spec]
 
 

@@ -12,6 +12,7 @@
     ├── RunError               a run folder cannot be used as asked          exit code 2
     ├── ProviderError          an LLM endpoint refuses every request         exit code 4
     ├── StorageError           the disk is full or cannot be written         exit code 5
+    ├── BudgetError            a cap on what models may cost is reached      exit code 6
     └── InvariantError         a bug in lm-mixup: the counts do not add up   exit code 1
 
 Every message says what was expected, what was found, where, and what to do. A row that cannot be used is never an
@@ -77,6 +78,12 @@ class StorageError(LMMixupError):
     """The disk is full or cannot be written. What was finished is kept; the same command goes on."""
 
     exit_code = 5
+
+
+class BudgetError(LMMixupError):
+    """A cap on dollars, tokens or requests is reached. What was answered is kept; a higher cap goes on."""
+
+    exit_code = 6
 
 
 class InvariantError(LMMixupError):

@@ -25,7 +25,8 @@ class Prompt:
     """One request to a language model.
 
     ``messages`` are OpenAI-shaped. ``schema`` is a JSON schema that the answer should follow, enforced by the server
-    where it can. ``max_tokens`` bounds the answer; ``temperature`` 0 is greedy.
+    where it can. ``max_tokens`` bounds the answer; ``temperature`` 0 is greedy. ``logprobs`` asks for the probabilities
+    of so many likeliest tokens at each place of the answer (0: none), where the model offers them.
     """
 
     id: str
@@ -37,6 +38,7 @@ class Prompt:
     stop: tuple[str, ...] = ()
     seed: int | None = None
     schema: Mapping[str, Any] | None = None
+    logprobs: int = 0
 
 
 @dataclass(frozen=True, slots=True)

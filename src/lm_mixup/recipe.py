@@ -199,6 +199,21 @@ class LLMSettings(Section):
     concurrency: int = Field(64, ge=1, description="Requests in flight at most.")
     timeout_s: float = Field(120.0, gt=0, description="Deadline of one request, in seconds.")
     max_attempts: int = Field(6, ge=1, description="Attempts at one request before it is a failure.")
+    batch_size: int = Field(
+        1, ge=1, description="Prompts that a local model computes together; above 1, wording may depend on the batch."
+    )
+    context_tokens: int | None = Field(
+        None, ge=64, description="The model's window, prompt and answer together; empty: what the model itself says."
+    )
+    price_in: float | None = Field(
+        None, ge=0, description="US dollars per million prompt tokens; empty: a public price list, else unknown."
+    )
+    price_out: float | None = Field(
+        None, ge=0, description="US dollars per million tokens of answers; empty: a public price list, else unknown."
+    )
+    max_usd: float | None = Field(None, ge=0, description="Cap on what the whole run may cost, in US dollars.")
+    max_tokens: int | None = Field(None, ge=0, description="Cap on the tokens of the whole run, in and out.")
+    max_requests: int | None = Field(None, ge=0, description="Cap on the requests of the whole run.")
 
 
 class Recipe(Section):

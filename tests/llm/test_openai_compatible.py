@@ -13,9 +13,9 @@ import time
 import pytest
 
 from lm_mixup.errors import InputError, ProviderError
-from lm_mixup.ledger import Ledger
+from lm_mixup.ledger import Ledger, Price
 from lm_mixup.llm.limits import Backoff
-from lm_mixup.llm.openai_compatible import OpenAICompatible, Price
+from lm_mixup.llm.openai_compatible import OpenAICompatible
 from lm_mixup.llm.parsing import JUDGE_SCHEMA, parse_judgement
 from lm_mixup.ports import LLM, Completion, Prompt
 from lm_mixup.records import Failure
@@ -309,7 +309,7 @@ def test_connections_are_kept_within_the_context(server):
 
 RUNNER = """
     import asyncio, sys
-    from lm_mixup.ledger import Ledger
+    from lm_mixup.ledger import Ledger, Price
     from lm_mixup.llm.openai_compatible import OpenAICompatible
     from lm_mixup.ports import Prompt
 

@@ -49,9 +49,9 @@ class Running:
         self.process.stdout.close()
 
 
-def start(*arguments: str, log: Path | None = None) -> Running:
+def start(*arguments: str, log: Path | None = None, module: str = "openai_server") -> Running:
     """A server with these command-line arguments, ready to answer. End it with ``end()``."""
-    command = [sys.executable, "-m", "tests.servers.openai_server", *arguments, *(["--log", str(log)] if log else [])]
+    command = [sys.executable, "-m", f"tests.servers.{module}", *arguments, *(["--log", str(log)] if log else [])]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     port = process.stdout.readline().strip()
     assert port.isdigit(), f"the server did not start: {command}"
@@ -59,8 +59,8 @@ def start(*arguments: str, log: Path | None = None) -> Running:
 
 
 @contextlib.contextmanager
-def serving(*arguments: str, log: Path | None = None) -> Iterator[Running]:
-    server = start(*arguments, log=log)
+def serving(*arguments: str, log: Path | None = None, module: str = "openai_server") -> Iterator[Running]:
+    server = start(*arguments, log=log, module=module)
     try:
         yield server
     finally:

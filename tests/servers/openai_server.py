@@ -22,6 +22,7 @@ import argparse
 import asyncio
 import hashlib
 import json
+import math
 import os
 import re
 import signal
@@ -99,6 +100,8 @@ class Server:
         self.log = os.open(args.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND) if args.log else None
         self.counts: Counter[str] = Counter()
         self.in_flight = self.most_in_flight = 0
+        self.worked_tokens = 0
+        self.logprobs = args.logprobs
 
     def write(self, event: str, digest: str, attempt: int, fault: str, status: int = 0) -> None:
         if self.log is not None:
@@ -159,6 +162,7 @@ class Server:
         if fault == "html":
             return web.Response(text="<!doctype html><html><body>Sign in</body></html>", content_type="text/html")
         if fault == "hang":
+            self.worked(body, answer_text(body, digest))
             await asyncio.sleep(60)
         if fault == "echo-key":
             return error(500, f"upstream said: bad header {request.headers.get('Authorization', '')}")
@@ -171,9 +175,15 @@ class Server:
         text = next((a for part, a in self.script.items() if part in whole), None) or answer_text(body, digest)
         if fault == "prose":
             text = "I would say that this sample is rather good."
+        self.worked(body, text)
         if body.get("stream"):
             return await self.stream(request, body, text, fault)
         return await self.whole_body(request, body, text, digest, fault)
+
+    def worked(self, body: dict, text: str) -> None:
+        """Count the tokens that a provider would bill, whatever becomes of the answer on its way."""
+        prompt = sum(len(str(m)) for m in body["messages"]) // 4
+        self.worked_tokens += prompt + min(len(text) // 4, body.get("max_tokens", 1 << 30))
 
     async def whole_body(
         self, request: web.Request, body: dict, text: str, digest: str, fault: str
@@ -185,6 +195,8 @@ class Server:
             message["content"], choice["finish_reason"] = text[: 4 * body["max_tokens"]], "length"
         reply = {"id": f"c-{digest[:8]}", "object": "chat.completion", "model": body.get("model")}
         reply |= {"choices": [choice, choice] if fault == "duplicate" else [choice], "usage": usage}
+        if body.get("logprobs") and self.logprobs:
+            choice["logprobs"] = {"content": logprobs_of(text)}
         data = orjson.dumps(reply)
         if fault == "reset":
             response = web.StreamResponse(
@@ -223,7 +235,20 @@ class Server:
 
     async def stats(self, _request: web.Request) -> web.Response:
         counts = {"requests": sum(self.counts.values()), "hashes": self.counts, "most_in_flight": self.most_in_flight}
+        counts["worked_tokens"] = self.worked_tokens
         return web.json_response(counts)
+
+
+def logprobs_of(text: str) -> list[dict]:
+    """Words and numbers as tokens. A number's alternatives are itself (70 %) and the one below (30 %)."""
+    places = []
+    for token in re.findall(r"\d+|\W+|\w+", text):
+        options = [(token, 1.0)]
+        if token.isdecimal() and int(token) > 1:
+            options = [(token, 0.7), (str(int(token) - 1), 0.3)]
+        top = [{"token": option, "logprob": math.log(share)} for option, share in options]
+        places.append({"token": token, "logprob": top[0]["logprob"], "top_logprobs": top})
+    return places
 
 
 def refuses(name: str, body: dict) -> bool:
@@ -271,6 +296,7 @@ def main() -> None:
     parser.add_argument("--refuse", default="", help="parameters answered with 400, e.g. response_format,seed")
     parser.add_argument("--context-chars", type=int, default=0, help="longer prompts are answered with 400")
     parser.add_argument("--max-in-flight", type=int, default=0, help="more at once are answered with 429")
+    parser.add_argument("--logprobs", action="store_true", help="probabilities of tokens, where they are asked for")
     parser.add_argument("--script", default="", help="a JSON object: part of a prompt → answer")
     asyncio.run(serve(parser.parse_args()))
 

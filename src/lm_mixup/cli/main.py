@@ -7,6 +7,7 @@
 3     done, but the train set is empty: nothing in the pool was good enough
 4     an LLM endpoint refuses every request
 5     the disk is full; the same command goes on
+6     a cap on what language models may cost is reached; the same command with a higher one goes on
 130   interrupted; the same command goes on
 ===== ==========================================================================
 """

@@ -18,6 +18,11 @@ LLMSpec = Annotated[
     str | None,
     typer.Option("--llm", metavar="SPEC", help="A language model, e.g. openai:MODEL@URL; the key: OPENAI_API_KEY."),
 ]
+MaxUsd = Annotated[
+    float | None, typer.Option("--max-usd", min=0, help="Cap on what language models may cost, in US dollars.")
+]
+MaxTokens = Annotated[int | None, typer.Option("--max-tokens", min=0, help="Cap on their tokens, in and out.")]
+MaxRequests = Annotated[int | None, typer.Option("--max-requests", min=0, help="Cap on requests to them.")]
 Columns = Annotated[
     list[str] | None,
     typer.Option("--columns", metavar="NAME=COLUMN", help="A column with another name, e.g. prompt=question."),

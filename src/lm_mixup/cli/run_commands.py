@@ -36,6 +36,9 @@ def run(
     ratings: o.RatingsFile = None,
     rater: o.RatingsColumn = None,
     llm: o.LLMSpec = None,
+    max_usd: o.MaxUsd = None,
+    max_tokens: o.MaxTokens = None,
+    max_requests: o.MaxRequests = None,
     columns: o.Columns = None,
     limit: o.Limit = None,
     strict: o.Strict = False,
@@ -52,6 +55,9 @@ def run(
         strict=strict,
         select__budget=budget,
         select__ratio=ratio,
+        llm__max_usd=max_usd,
+        llm__max_tokens=max_tokens,
+        llm__max_requests=max_requests,
     )
     from lm_mixup import api
     from lm_mixup.cli import console

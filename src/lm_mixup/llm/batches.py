@@ -15,11 +15,14 @@ from dataclasses import dataclass
 
 import orjson
 
-from lm_mixup.ledger import Answer, Attempt, Ledger, Request
+from lm_mixup.ledger import Answer, Attempt, Budget, Ledger, Price, Purse, Request, Reservation
+from lm_mixup.ledger.budget import TEMPLATE_TOKENS
 from lm_mixup.llm.conveyor import completion_of
 from lm_mixup.llm.openai_wire import Fault
 from lm_mixup.ports import Completion, Prompt
 from lm_mixup.records import Failure
+
+FREE = Price(0.0, 0.0, "runs on this machine")
 
 _WINDOW_BATCHES = 16
 """Prompts are sorted by length within so many batches of the given order: little padding, and bounded look-ahead."""
@@ -55,22 +58,42 @@ def batches_of(prompts: Sequence[Prompt], size: int) -> list[list[int]]:
 
 
 async def complete_in_batches(
-    prompts: Sequence[Prompt], generate: Generate, *, model: str, ledger: Ledger | None, batch_size: int
+    prompts: Sequence[Prompt],
+    generate: Generate,
+    *,
+    model: str,
+    ledger: Ledger | None,
+    batch_size: int,
+    budget: Budget = Budget(),  # noqa: B008 it is frozen
 ) -> list[Completion | Failure]:
-    """The answers in the order of the prompts. A batch that the ledger answers in full is not computed."""
+    """The answers in the order of the prompts. A batch that the ledger answers in full is not computed.
+
+    Tokens and requests count towards ``budget``, dollars do not. Raises :class:`BudgetError` where a cap is reached.
+    """
     answers: dict[int, Answer | Fault] = {}
+    purse = Purse(model, ledger=ledger, budget=budget, price=FREE)
     for batch in batches_of(prompts, batch_size):
         requests = {position: Request.of(model, prompts[position]) for position in batch}
-        known = ledger.answers([r.key for r in requests.values()]) if ledger else {}
-        if len(known) == len({r.key for r in requests.values()}):
+        keys = [request.key for request in requests.values()]
+        known = ledger.answers(keys) if ledger else {}
+        if len(known) == len(set(keys)):
             answers.update({position: known[request.key] for position, request in requests.items()})
             continue
+        if ledger is not None:
+            await ledger.open(keys, [prompts[position].id for position in batch])
+        reserved: dict[int, Reservation] = {}
+        for position, request in requests.items():
+            if request.key not in known:
+                worst = (len(request.body.encode()) + TEMPLATE_TOKENS, prompts[position].max_tokens)
+                reserved[position] = await purse.reserve(request.key, *worst)
         began = time.monotonic()
         made = await _generated([prompts[position] for position in batch], generate)
         share_s = (time.monotonic() - began) / len(batch)
         for position, fresh in zip(batch, made, strict=True):
             request = requests[position]
-            answers[position] = known.get(request.key) or await _kept(request, fresh, share_s, ledger)
+            answers[position] = known.get(request.key) or await _kept(
+                request, fresh, share_s, ledger, reserved.get(position)
+            )
     return [completion_of(prompt, answers[position]) for position, prompt in enumerate(prompts)]
 
 
@@ -84,10 +107,13 @@ async def _generated(batch: list[Prompt], generate: Generate) -> list[Generated 
     return [answer for prompt in batch for answer in await _generated([prompt], generate)]
 
 
-async def _kept(request: Request, made: Generated | Fault, seconds: float, ledger: Ledger | None) -> Answer | Fault:
+async def _kept(
+    request: Request, made: Generated | Fault, seconds: float, ledger: Ledger | None, reserved: Reservation | None
+) -> Answer | Fault:
     if isinstance(made, Fault):
         if ledger is not None:
-            await ledger.record_failure(request, Attempt(made.kind, made.detail, latency_s=seconds))
+            await ledger.record_failure(request, Attempt(made.kind, made.detail, latency_s=seconds), reserved)
+            await ledger.release([request.key])
         return made
     details = {"left_out": list(made.left_out)} if made.left_out else {}
     answer = Answer(
@@ -99,7 +125,7 @@ async def _kept(request: Request, made: Generated | Fault, seconds: float, ledge
         latency_s=seconds,
         details=details,
     )
-    return await ledger.record(request, answer) if ledger is not None else answer
+    return await ledger.record(request, answer, reserved) if ledger is not None else answer
 
 
 def _settings(prompt: Prompt) -> bytes:

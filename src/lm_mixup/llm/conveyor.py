@@ -16,14 +16,15 @@ from itertools import islice
 from typing import Any
 
 from lm_mixup.errors import RunError
-from lm_mixup.ledger import Answer, Attempt, Ledger, Request
+from lm_mixup.ledger import Answer, Attempt, Ledger, Request, Reservation
 from lm_mixup.llm.openai_wire import Fault
 from lm_mixup.ports import Completion, Prompt
 from lm_mixup.records import Failure
 
-Note = Callable[[Attempt], None]
-Ask = Callable[[Prompt, Note], Awaitable[Answer | Fault]]
-"""Gets one answer, however many attempts it takes; tells the note of each attempt that failed."""
+Note = Callable[[Attempt, Reservation | None], None]
+Ask = Callable[[Prompt, Request, Note], Awaitable[tuple[Answer | Fault, Reservation | None]]]
+"""Gets one answer, however many attempts it takes, and what was reserved for it; tells the note of each attempt that
+failed, with its reservation."""
 
 _BLOCK = 256
 _POLL_S = 0.2
@@ -165,7 +166,7 @@ class Conveyor:
             for job in jobs:
                 self._jobs.put_nowait(job)
             return
-        opened = await self._ledger.open([job.request.key for job in jobs])
+        opened = await self._ledger.open([job.request.key for job in jobs], [job.prompt.id for job in jobs])
         for job in jobs:
             key = job.request.key
             self._held.pop(key, None)
@@ -185,7 +186,7 @@ class Conveyor:
             job = await self._jobs.get()
             if self._jobs.qsize() < _BLOCK:
                 self._changed.set()
-            answer = await self._ask(job.prompt, partial(self._note, job))
+            answer, reserved = await self._ask(job.prompt, job.request, partial(self._note, job))
             if self._ledger is None:
                 self._finish(job, answer)
             elif isinstance(answer, Fault):
@@ -193,13 +194,13 @@ class Conveyor:
                 released.add_done_callback(partial(self._stored, job, answer))
                 self._write(released)
             else:
-                recorded = self._ledger.record(job.request, answer)
+                recorded = self._ledger.record(job.request, answer, reserved)
                 recorded.add_done_callback(partial(self._stored, job, None))
                 self._write(recorded)
 
-    def _note(self, job: _Job, attempt: Attempt) -> None:
+    def _note(self, job: _Job, attempt: Attempt, reserved: Reservation | None) -> None:
         if self._ledger is not None:
-            self._write(self._ledger.record_failure(job.request, attempt))
+            self._write(self._ledger.record_failure(job.request, attempt, reserved))
 
     def _write(self, future: asyncio.Future[Any]) -> None:
         self._writing.add(future)

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
-from urllib.parse import urlsplit
 
 from lm_mixup.errors import InputError, ProviderError
-from lm_mixup.ledger import Answer, Attempt, Ledger
-from lm_mixup.llm import loop as shared_loop
+from lm_mixup.ledger import Answer, Attempt, Budget, Ledger, Price, Purse, Request, Reservation
+from lm_mixup.ledger.budget import TEMPLATE_TOKENS
 from lm_mixup.llm import openai_wire as wire
 from lm_mixup.llm.conveyor import Conveyor, Note
+from lm_mixup.llm.endpoint import Endpoint
 from lm_mixup.llm.limits import Backoff, Concurrency, Rate
 from lm_mixup.llm.openai_wire import Fault, Reply
 from lm_mixup.ports import Completion, Prompt
@@ -30,27 +28,13 @@ OPENAI_URL = "https://api.openai.com/v1"
 
 _log = logging.getLogger(__name__)
 
-_MAX_BODY_BYTES = 32 * 2**20
-_LARGE_BODY_BYTES = 2**20  # above this, aiohttp wants a file-like body
 _WORKERS_PER_PLACE = 4  # more than one: those that wait before their next attempt take no place
 _GIVE_UP_AFTER = 3  # prompts given up in a row, with no answer between them: the endpoint is at fault, not the prompts
 _CONFIRM_S = 0.5
-_END_OF_STREAM_S = 0.1
 _REFUSALS = frozenset({"http-401", "http-403", "http-404", "http-405", "no-quota"})
 
 
-@dataclass(frozen=True, slots=True)
-class Price:
-    """What a model costs, in US dollars per million tokens."""
-
-    input_per_million: float
-    output_per_million: float
-
-    def usd(self, prompt_tokens: int | None, completion_tokens: int | None) -> float | None:
-        """The price of one answer, None where the tokens are not known."""
-        if prompt_tokens is None or completion_tokens is None:
-            return None
-        return (prompt_tokens * self.input_per_million + completion_tokens * self.output_per_million) / 1e6
+_NO_CAPS = Budget()
 
 
 class OpenAICompatible:
@@ -68,12 +52,14 @@ class OpenAICompatible:
 
     ``json_schema``: how a prompt's schema is sent: ``auto`` tries ``json_schema``, then ``json_object``, then nothing,
     as far as the server goes. ``stream`` reads answers as event streams. ``extra_body`` is added to every request
-    (``{"top_k": 1}``, ``{"reasoning_effort": "low"}``). ``price`` is None where unknown.
+    (``{"top_k": 1}``, ``{"reasoning_effort": "low"}``). ``price`` is None where unknown. ``budget`` caps what may be
+    spent in dollars, tokens and requests (:mod:`lm_mixup.ledger.budget`). ``context_tokens`` is the model's window
+    (None: unknown, the server refuses what does not fit).
 
     The key (``api_key``) goes into the Authorization header and nowhere else. One event loop at a time.
 
     Raises :class:`InputError` for an address that cannot be used, :class:`ProviderError` and (from the ledger)
-    :class:`StorageError` while answering.
+    :class:`StorageError` while answering, :class:`BudgetError` where a cap is reached.
     """
 
     def __init__(
@@ -94,6 +80,8 @@ class OpenAICompatible:
         stream: bool = False,
         json_schema: Literal["auto", "json_schema", "json_object", "off"] = "auto",
         price: Price | None = None,
+        budget: Budget = _NO_CAPS,
+        context_tokens: int | None = None,
         extra_body: Mapping[str, Any] = MappingProxyType({}),
         trust_env: bool = False,
         clock: Callable[[], float] = time.monotonic,
@@ -101,8 +89,8 @@ class OpenAICompatible:
         if not model:
             raise InputError("expected the name of a model, got an empty one")
         self.model = model
-        self.base_url = _checked_url(base_url)
-        self._secret = _checked_key(api_key)
+        self._endpoint = Endpoint(base_url, api_key, trust_env=trust_env)
+        self.base_url = self._endpoint.base_url
         self._ledger = ledger
         self._offline = offline
         self._timeout_s = timeout_s
@@ -110,20 +98,17 @@ class OpenAICompatible:
         self._max_attempts = max_attempts
         self._backoff = backoff or Backoff()
         self._stream = stream
-        self._price = price
+        self.context_tokens = context_tokens
         self._extra_body = dict(extra_body)
-        self._trust_env = trust_env
         self._clock = clock
         self._places = Concurrency(concurrency, clock)
         self._requests = Rate(requests_per_minute, clock) if requests_per_minute else None
         self._tokens = Rate(tokens_per_minute, clock) if tokens_per_minute else None
         asked_for = {"auto": (), "json_schema": (), "json_object": ("json_schema",)}
         self._left_out: frozenset[str] = frozenset(asked_for.get(json_schema, ("json_schema", "json_object")))
+        self._purse = Purse(self.key, ledger=ledger, budget=budget, price=price)
         self._answered = 0
         self._given_up_in_a_row = 0
-        self._kept: aiohttp.ClientSession | None = None
-        self._kept_loop: asyncio.AbstractEventLoop | None = None
-        self._entered = False
 
     def __repr__(self) -> str:
         return f"OpenAICompatible({self.model!r}, {self.base_url!r})"
@@ -145,12 +130,12 @@ class OpenAICompatible:
 
     async def stream(self, prompts: Iterable[Prompt], *, window: int = 4096) -> AsyncIterator[Completion | Failure]:
         """The same one by one, in the order of the prompts, with at most ``window`` of them in memory."""
-        async with self._session() as http:
+        async with self._endpoint.session() as http:
 
-            async def ask(prompt: Prompt, note: Note) -> Answer | Fault:
+            async def ask(prompt: Prompt, request: Request, note: Note) -> tuple[Answer | Fault, Reservation | None]:
                 if self._offline:
-                    return Fault("not-in-ledger", "asked offline, and the ledger holds no answer", retry=False)
-                return await self._ask(http, prompt, note)
+                    return self._recorded_failure(request), None
+                return await self._ask(http, prompt, request, note)
 
             workers = self._places.maximum * _WORKERS_PER_PLACE
             conveyor = Conveyor(prompts, ask, model=self.key, ledger=self._ledger, workers=workers, window=window)
@@ -161,51 +146,31 @@ class OpenAICompatible:
     # ---- connections -------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        await self.aclose()
-        self._kept, self._kept_loop, self._entered = self._new_session(), asyncio.get_running_loop(), True
+        await self._endpoint.enter()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self.aclose()
+        await self._endpoint.aclose()
 
     async def aclose(self) -> None:
-        """Close the connections that are kept. Must run on the loop they belong to; the next call opens new ones."""
-        session, self._kept, self._kept_loop = self._kept, None, None
-        shared_loop.forget(self.aclose)
-        if session is not None:
-            await session.close()
-
-    @contextlib.asynccontextmanager
-    async def _session(self) -> AsyncIterator[aiohttp.ClientSession]:
-        """The connections: kept within ``async with`` and on the shared loop, else for one call."""
-        loop = asyncio.get_running_loop()
-        if self._kept is not None and self._kept_loop is loop:
-            yield self._kept
-        elif shared_loop.is_shared(loop):
-            self._kept, self._kept_loop = self._new_session(), loop
-            shared_loop.at_exit(self.aclose)
-            yield self._kept
-        else:
-            async with self._new_session() as session:
-                yield session
-
-    def _new_session(self) -> aiohttp.ClientSession:
-        import aiohttp
-
-        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
-        if self._secret:
-            headers["Authorization"] = f"Bearer {self._secret}"
-        connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300, keepalive_timeout=30)
-        return aiohttp.ClientSession(
-            connector=connector, headers=headers, cookie_jar=aiohttp.DummyCookieJar(), trust_env=self._trust_env
-        )
+        """Close the connections that are kept; the next call opens new ones."""
+        await self._endpoint.aclose()
 
     # ---- one prompt --------------------------------------------------------------------------------------------
 
-    async def _ask(self, http: aiohttp.ClientSession, prompt: Prompt, note: Note) -> Answer | Fault:
-        """One prompt's answer, or the fault of its last attempt."""
+    def _recorded_failure(self, request: Request) -> Fault:
+        """What the ledger says of a request that it holds no answer for: its last failure, if it was ever asked."""
+        last = self._ledger.failure(request.key) if self._ledger else None
+        if last is None:
+            return Fault("not-in-ledger", "asked offline, and the ledger holds no answer", retry=False)
+        return Fault(last.outcome, last.detail, retry=False)
+
+    async def _ask(
+        self, http: aiohttp.ClientSession, prompt: Prompt, request: Request, note: Note
+    ) -> tuple[Answer | Fault, Reservation | None]:
+        """One prompt's answer with what was reserved for it, or the fault of its last attempt."""
         deadline: float | None = None
         refused, attempts, failures = frozenset[str](), 0, 0
         last = Fault("deadline", f"not answered within {self._deadline_s:g} s")
@@ -213,20 +178,27 @@ class OpenAICompatible:
         while True:
             left_out = self._left_out | refused
             body = wire.request_body(self.model, prompt, left_out, stream=self._stream, extra=self._extra_body)
-            sent_at = await self._place(len(body) / 4 + prompt.max_tokens, ahead=answered_at_refusal is not None)
+            # no tokenizer makes more tokens than bytes
+            reserved = await self._purse.reserve(request.key, len(body) + TEMPLATE_TOKENS, prompt.max_tokens)
+            try:
+                sent_at = await self._place(len(body) / 4 + prompt.max_tokens, ahead=answered_at_refusal is not None)
+            except asyncio.CancelledError:
+                self._purse.give_back(reserved)
+                raise
             deadline = sent_at + self._deadline_s if deadline is None else deadline
             if sent_at >= deadline:
                 self._places.release()
-                return last
+                self._purse.give_back(reserved)
+                return last, None
             reply = await self._attempt(http, body, sent_at, min(self._timeout_s, deadline - sent_at))
             attempts += 1
             latency_s = self._clock() - sent_at
             if isinstance(reply, Reply):
                 self._left_out |= refused  # confirmed: without them it works
                 self._correct_tokens(reply, len(body) / 4 + prompt.max_tokens)
-                return self._answer(reply, left_out, attempts, latency_s)
+                return self._answer(reply, left_out, attempts, latency_s), reserved
             last = reply
-            note(Attempt(reply.kind, reply.detail, latency_s=latency_s))
+            note(Attempt(reply.kind, reply.detail, latency_s=latency_s, billed=reply.billed), reserved)
             trial = _next_refused(reply.refused, left_out)
             if trial:
                 _log.warning("%s does not take %s; trying without (%s)", self.model, trial, reply.detail)
@@ -240,18 +212,18 @@ class OpenAICompatible:
                     await asyncio.sleep(_CONFIRM_S)
                     continue
                 self._check_refusal(reply, answered_at_refusal)
-                return reply
+                return reply, None
             failures += 1
             if not reply.retry:
-                return reply
+                return reply, None
             wait_s = self._backoff.seconds(failures, reply.retry_after_s)
             if failures >= self._max_attempts or self._clock() + wait_s >= deadline:
                 self._give_up(reply)
-                return reply
+                return reply, None
             await asyncio.sleep(wait_s)
 
     def _answer(self, reply: Reply, left_out: frozenset[str], attempts: int, latency_s: float) -> Answer:
-        price = self._price.usd(reply.prompt_tokens, reply.completion_tokens) if self._price else None
+        price = self._purse.price_of(reply.prompt_tokens, reply.completion_tokens)
         details = dict(reply.details)
         if left_out:
             details["left_out"] = sorted(left_out)
@@ -283,7 +255,7 @@ class OpenAICompatible:
     ) -> Reply | Fault:
         """Send one request from a place that was given at ``sent_at``, and give the place back."""
         try:
-            reply = await self._send(http, body, timeout_s)
+            reply = await self._endpoint.ask(http, body, timeout_s, stream=self._stream)
             if isinstance(reply, Fault) and reply.congestion:
                 self._places.congested(sent_at, reply.retry_after_s)
             elif isinstance(reply, Reply) or reply.retry:
@@ -293,46 +265,6 @@ class OpenAICompatible:
                 self._given_up_in_a_row = 0
         finally:
             self._places.release()
-        return reply
-
-    async def _send(self, http: aiohttp.ClientSession, body: bytes, timeout_s: float) -> Reply | Fault:
-        """One request over the wire. Every way in which it can go wrong is a fault, never an exception."""
-        import aiohttp
-
-        data = body if len(body) < _LARGE_BODY_BYTES else io.BytesIO(body)
-        timeout = aiohttp.ClientTimeout(total=timeout_s, ceil_threshold=1e9)
-        try:
-            async with http.post(
-                f"{self.base_url}/chat/completions", data=data, timeout=timeout, allow_redirects=False
-            ) as response:
-                if response.status != 200:
-                    raw = await _read(response)
-                    header = response.headers.get("Retry-After")
-                    fault = wire.read_error(response.status, raw, header, time.time())
-                    return self._scrubbed(fault)
-                if self._stream and response.content_type == "text/event-stream":
-                    return self._scrubbed(await _read_stream(response))
-                return self._scrubbed(wire.read_reply(await _read(response)))
-        except TimeoutError:
-            return Fault("timeout", f"no answer within {timeout_s:g} s", congestion=True)
-        except aiohttp.ClientConnectorError as error:
-            return self._scrubbed(Fault("unreachable", str(error.os_error or error)))
-        except (aiohttp.InvalidURL, ValueError) as error:
-            return self._scrubbed(Fault("bad-body", f"{type(error).__name__}: {error}"))
-        except (aiohttp.ClientError, OSError) as error:
-            return self._scrubbed(Fault("connection-lost", f"{type(error).__name__}: {error}"))
-
-    def _scrubbed(self, reply: Reply | Fault) -> Reply | Fault:
-        """The fault without the key, should the server have echoed it."""
-        if isinstance(reply, Fault) and len(self._secret) >= 4 and self._secret in reply.detail:
-            return Fault(
-                reply.kind,
-                reply.detail.replace(self._secret, "***"),
-                reply.retry,
-                reply.congestion,
-                reply.retry_after_s,
-                reply.refused,
-            )
         return reply
 
     # ---- when the endpoint, not the prompt, is at fault ----------------------------------------------------------
@@ -361,59 +293,3 @@ def _next_refused(refused: str, left_out: frozenset[str]) -> str:
     if refused == "json_schema" and refused in left_out:
         refused = "json_object"
     return "" if refused in left_out else refused
-
-
-def _checked_key(api_key: str | None) -> str:
-    key = (api_key or "").strip()
-    if not key.isascii() or not key.isprintable() or " " in key:
-        raise InputError("the API key holds characters that no key has (spaces, line breaks, letters beyond ASCII)")
-    return key
-
-
-def _checked_url(base_url: str) -> str:
-    # The address itself is not repeated where it may hold a password.
-    try:
-        parts = urlsplit(base_url.strip())
-        has_login = parts.username is not None or parts.password is not None
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:
-        raise InputError("the endpoint's address cannot be read; expected one like http://localhost:8000/v1") from None
-    if has_login or parts.query or parts.fragment:
-        raise InputError(
-            "the endpoint's address holds a login, a query or a fragment; give the address alone "
-            "(https://host/v1), and the key through the environment"
-        )
-    if not usable:
-        raise InputError(f"expected an address like http://localhost:8000/v1, got {base_url!r}")
-    return base_url.strip().rstrip("/").removesuffix("/chat/completions")
-
-
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    """The whole body, unless it is larger than any answer is."""
-    if response.content_length is not None and response.content_length <= _MAX_BODY_BYTES:
-        return await response.read()
-    body = bytearray()
-    async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > _MAX_BODY_BYTES:
-            raise ValueError(f"the body is larger than {_MAX_BODY_BYTES} bytes")
-    return bytes(body)
-
-
-async def _read_stream(response: aiohttp.ClientResponse) -> Reply | Fault:
-    answer = wire.Stream()
-    size = 0
-    async for line in response.content:
-        size += len(line)
-        if size > _MAX_BODY_BYTES:
-            raise ValueError(f"the stream is larger than {_MAX_BODY_BYTES} bytes")
-        fault = answer.feed(line)
-        if fault is not None:
-            return fault
-        if answer.done:
-            # the end of the body follows; with it the connection can be used again
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_END_OF_STREAM_S):
-                    await response.content.read()
-            break
-    return answer.reply()

@@ -26,6 +26,7 @@ OPTIONAL = (
     "top_p",
     "stop",
     "stream_options",
+    "logprobs",
 )
 """What a request may carry that some servers refuse. Refused ones are left out from then on (and said so)."""
 
@@ -58,6 +59,15 @@ class Fault:
     retry_after_s: float = 0.0
     refused: str = ""
 
+    @property
+    def billed(self) -> bool:
+        """Whether the server may have worked for it: an answer cut off on the way, or a failure behind a gateway."""
+        server_side = self.kind.startswith("http-5") and self.kind not in ("http-503", "http-529")
+        return server_side or self.kind in _BILLED
+
+
+_BILLED = frozenset({"timeout", "connection-lost", "bad-body", "cut-off", "content-filter"})
+
 
 def request_body(
     model: str, prompt: Prompt, left_out: Collection[str], *, stream: bool, extra: Mapping[str, Any]
@@ -75,6 +85,8 @@ def request_body(
         body["stop"] = prompt.stop
     if prompt.seed is not None and "seed" not in left_out:
         body["seed"] = prompt.seed
+    if prompt.logprobs and "logprobs" not in left_out:
+        body["logprobs"], body["top_logprobs"] = True, prompt.logprobs
     if prompt.schema is not None:
         if "json_schema" not in left_out:
             name = re.sub(r"[^A-Za-z0-9_-]", "_", str(prompt.schema.get("title", "answer")))[:64] or "answer"
@@ -106,6 +118,8 @@ def read_reply(body: bytes) -> Reply | Fault:
     reasoning = message.get("reasoning_content") or message.get("reasoning")
     if isinstance(reasoning, str) and reasoning:
         details["reasoning"] = clean(reasoning)
+    if probabilities := _logprobs(choice.get("logprobs")):
+        details["logprobs"] = probabilities
     if text is None and isinstance(message.get("refusal"), str):
         text, details["refusal"] = message["refusal"], True
     return _finished(text, choice.get("finish_reason"), data.get("usage"), details)
@@ -200,6 +214,8 @@ _NAMED = (  # what a message may call a part of the request → what to leave ou
     ("temperature", "temperature"),
     ("top_p", "top_p"),
     ("seed", "seed"),
+    ("top_logprobs", "logprobs"),
+    ("logprobs", "logprobs"),
     ("stop", "stop"),
 )
 
@@ -258,6 +274,24 @@ def _text(content: object) -> str | None:
         parts = [p.get("text") for p in content if isinstance(p, dict)]
         return "".join(p for p in parts if isinstance(p, str))
     return None
+
+
+def _logprobs(value: object) -> list[list[Any]]:
+    """[[token, [[alternative, its log probability], …]], …] of an answer, [] where the server gave none."""
+    content = value.get("content") if isinstance(value, dict) else None
+    told: list[list[Any]] = []
+    for place in content if isinstance(content, list) else ():
+        if not isinstance(place, dict) or not isinstance(place.get("token"), str):
+            return []
+        pairs = [
+            [clean(option["token"]), float(option["logprob"])]
+            for option in place.get("top_logprobs") or ()
+            if isinstance(option, dict)
+            and isinstance(option.get("token"), str)
+            and isinstance(option.get("logprob"), int | float)
+        ]
+        told.append([clean(place["token"]), pairs])
+    return told
 
 
 def _finished(text: str | None, finish_reason: object, usage: object, details: dict[str, Any]) -> Reply | Fault:

@@ -11,20 +11,22 @@ import orjson
 
 from lm_mixup._openvino import silence_telemetry
 from lm_mixup.errors import MissingExtraError, ModelError
-from lm_mixup.ledger import Ledger
+from lm_mixup.ledger import Budget, Ledger
 from lm_mixup.llm.batches import Generated, complete_in_batches
-from lm_mixup.llm.files import files_digest
+from lm_mixup.llm.files import files_digest, window_of
 from lm_mixup.llm.openai_wire import Fault, clean
 from lm_mixup.ports import Completion, Prompt
 from lm_mixup.records import Failure
+
+_NO_CAPS = Budget()
 
 
 class OpenVINO:
     """The model at ``path``: a ``.gguf`` file, or a folder that ``optimum-cli export openvino`` wrote.
 
     ``batch_size`` prompts are computed together (see :mod:`lm_mixup.llm.batches` for what that means); a schema is
-    enforced while decoding. ``context_tokens`` is the model's window: a prompt that does not fit into it together with
-    its answer is a Failure ``context-length`` (None: not checked). ``properties`` go to OpenVINO as they are.
+    enforced while decoding. ``context_tokens`` is the model's window (None: what its files say): a prompt that does not
+    fit into it together with its answer is a Failure ``context-length``. ``properties`` go to OpenVINO as they are.
 
     Raises :class:`MissingExtraError` without ``openvino-genai``, :class:`ModelError` where the model cannot be loaded.
     """
@@ -37,6 +39,7 @@ class OpenVINO:
         device: str = "CPU",
         batch_size: int = 1,
         context_tokens: int | None = None,
+        budget: Budget = _NO_CAPS,
         properties: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         silence_telemetry()
@@ -50,7 +53,7 @@ class OpenVINO:
         self._genai = openvino_genai
         self._ledger = ledger
         self._batch_size = batch_size
-        self._context_tokens = context_tokens
+        self._budget = budget
         try:
             self._pipeline = openvino_genai.LLMPipeline(str(self.path), device, **properties)
             self._tokenizer = self._pipeline.get_tokenizer()
@@ -60,6 +63,7 @@ class OpenVINO:
             raise ModelError(
                 f"{path}: the model has no chat template; lm-mixup needs an instruction-tuned (chat) model"
             )
+        self.context_tokens = context_tokens or window_of(self.path)
         self._key = f"openvino:{files_digest(self.path)}"
 
     @property
@@ -70,7 +74,12 @@ class OpenVINO:
     async def complete(self, prompts: Sequence[Prompt]) -> list[Completion | Failure]:
         """An answer, or a failure, for each prompt, in their order."""
         return await complete_in_batches(
-            prompts, self._generate, model=self.key, ledger=self._ledger, batch_size=self._batch_size
+            prompts,
+            self._generate,
+            model=self.key,
+            ledger=self._ledger,
+            batch_size=self._batch_size,
+            budget=self._budget,
         )
 
     def count_tokens(self, text: str) -> int:
@@ -83,7 +92,7 @@ class OpenVINO:
             for prompt in batch
         ]
         lengths = [self.count_tokens(text) for text in texts]
-        room = None if self._context_tokens is None else self._context_tokens - batch[0].max_tokens
+        room = None if self.context_tokens is None else self.context_tokens - batch[0].max_tokens
         results: list[Generated | Fault | None] = [
             Fault("context-length", f"{n} tokens, and {room} fit beside the answer", retry=False)
             if room is not None and n > room

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from lm_mixup.errors import MissingExtraError, ModelError
-from lm_mixup.ledger import Ledger
+from lm_mixup.ledger import Budget, Ledger
 from lm_mixup.llm.batches import Generated, complete_in_batches
 from lm_mixup.llm.files import files_digest
 from lm_mixup.llm.openai_wire import Fault, clean
 from lm_mixup.ports import Completion, Prompt
 from lm_mixup.records import Failure
+
+_NO_CAPS = Budget()
 
 
 class Transformers:
@@ -20,8 +22,8 @@ class Transformers:
 
     ``batch_size`` prompts are computed together (see :mod:`lm_mixup.llm.batches` for what that means). ``device`` is a
     torch device (None: the first GPU, else the CPU); ``dtype`` a torch type's name, or ``auto`` for the weights' own.
-    A prompt that does not fit into the model's window together with its answer is a Failure ``context-length``. A
-    schema is not enforced; the answer says so (``details["left_out"]``).
+    A prompt that does not fit into the model's window (``context_tokens``; None: what its config says) together with
+    its answer is a Failure ``context-length``. A schema is not enforced; the answer says so (``details["left_out"]``).
 
     Weights in pickle files and code from model folders are refused. Raises :class:`MissingExtraError` without torch and
     transformers, :class:`ModelError` where the model cannot be used.
@@ -35,6 +37,8 @@ class Transformers:
         device: str | None = None,
         dtype: str = "auto",
         batch_size: int = 1,
+        context_tokens: int | None = None,
+        budget: Budget = _NO_CAPS,
     ) -> None:
         try:
             import torch
@@ -47,6 +51,7 @@ class Transformers:
         self._torch = torch
         self._ledger = ledger
         self._batch_size = batch_size
+        self._budget = budget
         place = device or ("cuda" if torch.cuda.is_available() else "cpu")
         safe = {"local_files_only": True, "trust_remote_code": False}
         try:
@@ -61,7 +66,8 @@ class Transformers:
         if self._tokenizer.pad_token_id is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token
         self._model: Any = model.to(place).eval()
-        self._window: int | None = getattr(model.config, "max_position_embeddings", None)
+        own: int | None = getattr(model.config, "max_position_embeddings", None)
+        self.context_tokens = context_tokens or own
         self._key = f"transformers:{files_digest(self.path)}:{model.dtype}".replace("torch.", "")
 
     @property
@@ -72,7 +78,12 @@ class Transformers:
     async def complete(self, prompts: Sequence[Prompt]) -> list[Completion | Failure]:
         """An answer, or a failure, for each prompt, in their order."""
         return await complete_in_batches(
-            prompts, self._generate, model=self.key, ledger=self._ledger, batch_size=self._batch_size
+            prompts,
+            self._generate,
+            model=self.key,
+            ledger=self._ledger,
+            batch_size=self._batch_size,
+            budget=self._budget,
         )
 
     def count_tokens(self, text: str) -> int:
@@ -87,7 +98,7 @@ class Transformers:
             for prompt in batch
         ]
         lengths = [self.count_tokens(text) for text in texts]
-        room = None if self._window is None else self._window - batch[0].max_tokens
+        room = None if self.context_tokens is None else self.context_tokens - batch[0].max_tokens
         good = [i for i, n in enumerate(lengths) if room is None or n <= room]
         made = iter(self._answers([texts[i] for i in good], batch[0]) if good else [])
         left_out = ("json_schema",) if batch[0].schema is not None else ()
