@@ -26,6 +26,11 @@ _GLUE = re.compile(r"(?<=[a-z]{3}|[a-z]{2}\))(?=[A-Z][a-z]*\b)")
 _GLUED_WORD = re.compile(r"[A-Z][\w'’-]*")
 _HEADING_VERB = re.compile(r"[.,;:]|\b(?:is|was|are|were|has|had|have|be|been)\b")
 _END = re.compile(r"(?<!\bv)(?<!\bvs)(?<!\bcf)[.!?][\"'”’)\]]{0,2}$")
+_TWICE = re.compile(r"^([A-Z]\w+) \1(?!\w)")
+_WORD_LOST = re.compile(r"\b(?:the|an|of|called|named|as|by|is|was|with)[,.;](?=\s|$)|^\d+,\s")
+_REFERENCE = re.compile(
+    r"University Press|\bISBN\b|\bpp?\. ?\d|\(eds?\.\)|\bRetrieved\b|\bdoi:|^[^.]{0,80}\(\d{4}\)\.$"
+)
 _STRAY_HEADING = re.compile(
     r"^(?:Etymology|History|Overview|Background|Biography|Description|Plot|Synopsis|Early life|Origins?|Legacy|Career"
     r"|Geography|Demographics|Reception|Characteristics) (?=[A-Z])"
@@ -99,8 +104,10 @@ def _mended(sentence: str, whole: str) -> str | None:
         if not known or _HEADING_VERB.search(heading):
             return None
         sentence = rest
-    sentence = _STRAY_HEADING.sub("", sentence)
-    if "  " in sentence or _EMPTY.search(sentence) or "\n" in sentence:
+    sentence = _STRAY_HEADING.sub("", _TWICE.sub(r"\1", sentence))
+    if "  " in sentence or _EMPTY.search(sentence) or "\n" in sentence or _WORD_LOST.search(sentence):
+        return None
+    if _REFERENCE.search(sentence) or _mostly_names(sentence):
         return None
     if not _START.match(sentence) or not _END.search(sentence):
         return None
@@ -109,6 +116,12 @@ def _mended(sentence: str, whole: str) -> str | None:
     if sentence.count("(") != sentence.count(")") or sentence.count('"') % 2 or sentence.count("{"):
         return None
     return re.sub(r" (?=[.,;:!?](?:\s|$))", "", sentence)
+
+
+def _mostly_names(sentence: str) -> bool:
+    """Whether nearly all words that could be small are not: a list of titles or names, no sentence."""
+    words = re.findall(r"[^\W\d_]{4,}", sentence)
+    return len(words) >= 4 and sum(w[0].isupper() for w in words) > 0.75 * len(words)
 
 
 _TITLE_LEAD = re.compile(r"^In [A-Z]?\w+ \w+, ")
@@ -133,7 +146,7 @@ _DEFINES = re.compile(
     r"(?:is|are|was|were) (?:a|an|the|one|any|any of|used)\b"
 )
 _NO_TOPIC = re.compile(
-    r"^(?:although|while|because|since|when|if|during|after|before|for|with|from|under|another|some|most|all|many)\b|\b(?:is|are|was|were|has|have|had|which|that|who|there|this|it|he|she|they|in|on|at|as|by|to)\b",
+    r"^(?:even|although|while|because|since|when|if|during|after|before|for|with|from|under|another|some|most|all|many)\b|\b(?:is|are|was|were|has|have|had|which|that|who|there|this|it|he|she|they|in|on|at|as|by|to)\b",
     re.IGNORECASE,
 )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 
-from lm_mixup.records import digest
 from lm_mixup.task_types import Item, render
 
 _WORD = re.compile(r"[^\W_]+(?:['’.-][^\W_]+)*")
@@ -28,7 +27,7 @@ def sentence_case(text: str) -> str:
     text = re.sub(r" (?=[.,;:!?](?:\s|$))", "", text)
     if not text:
         return ""
-    text = text[0].upper() + text[1:]
+    text = re.sub(r"(?<![\w'’.-])i(?=['’ ])", "I", text[0].upper() + text[1:])
     return text if re.search(r"[.!?…][\"'”’)]{0,2}$", text) else text.rstrip(",;:-– ") + "."
 
 
@@ -77,7 +76,7 @@ def statement_of(question: str, yes: bool) -> tuple[str, bool]:
     """A statement to be called true or false, from a yes/no question and its answer; and its verdict.
 
     "Is there such a thing?" becomes "There is such a thing."; where no rule is sure of the subject, the statement is
-    about the answer ("The answer to the question “…” is yes."), as often no as yes, by the question's hash.
+    about the answer ("The answer to the question “…” is yes.").
     """
     simple = _INVERTED.match(question)
     if simple and simple[1].casefold() != "am" and not _ASKS.search(question):
@@ -86,5 +85,4 @@ def statement_of(question: str, yes: bool) -> tuple[str, bool]:
     do = _DO.match(question)
     if do and not _ASKS.search(question):
         return sentence_case(f"{do[2].lower()} {do[3]}"), yes
-    says_yes = int(digest(question)[:2], 16) % 2 == 0
-    return f'The answer to the question "{question}" is {"yes" if says_yes else "no"}.', yes == says_yes
+    return f'The answer to the question "{question}" is yes.', yes
