@@ -7,26 +7,18 @@ it could. They compose: one after the other on the same draft. Facts that a draf
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from lm_mixup.distillers.segments import split_sentences
 from lm_mixup.mixture.draft import Draft
+from lm_mixup.mixture.wording import NUMBER, PHRASE, blurred, casual, other_number, small, without_phrase
 from lm_mixup.task_types import CS, MCQ, QA, TFQ, Item, Para
 
 BARE_WORDS = 4
 """A unit of fewer words is a bare answer."""
 Degrader = Callable[[Draft, random.Random, float], bool]
 
-_NUMBER = re.compile(r"(?<![\w.,/-])\d(?:[\d,.]*\d)?%?(?![\w/-])")
-_YEAR = re.compile(r"(?<![\w,.-])(?:1[0-9]{3}|20[0-9]{2})\b(?![-,]\d)")
-BLURRED_NAMES = 2
-"""At most so many names of a unit are blurred: a list of nothing but "something" is nobody's writing."""
-_NAMES = re.compile(r"(?<=[a-z,;] )(?:[A-Z][\w'’-]+)(?: (?:[A-Z][\w'’-]+|of(?= [A-Z])))*")
-_PHRASE = re.compile(
-    r"\s(?:in|on|at|for|with|from|by|during|after|before|because|since|when|while|which|that|who|to|of|as)\s[^,]*?(?=[.?!]?$)"
-)
 _FILLERS = (
     "Basically, ",
     "As far as I know, ",
@@ -42,26 +34,6 @@ _PICK = (
     "Tell me which, pick one, only one is right.",
 )
 _AGAIN = ("As said, ", "Again, ", "In other words, ", "To repeat, ", "As mentioned, ", "")
-_CASUAL = (
-    (r"\bis not\b", "isn't"),
-    (r"\bare not\b", "aren't"),
-    (r"\bdo not\b", "don't"),
-    (r"\bdoes not\b", "doesn't"),
-    (r"\bdid not\b", "didn't"),
-    (r"\bcannot\b", "can't"),
-    (r"\bwas not\b", "wasn't"),
-    (r"\bbecause\b", "cuz"),
-    (r"\bhowever\b", "but"),
-    (r"\bapproximately\b", "like"),
-    (r"\bvery\b", "super"),
-    (r"\bpeople\b", "folks"),
-    (r"\bit is\b", "it's"),
-    (r"\bthey are\b", "they're"),
-    (r"\byou\b", "u"),
-    (r"\bthrough\b", "thru"),
-    (r"\bwith\b", "w/"),
-)
-_CASUAL_RES = tuple((re.compile(pattern, re.IGNORECASE), word) for pattern, word in _CASUAL)
 _OPENERS = ("ok so ", "so yeah, ", "lol ", "i guess ", "um, ", "")
 _ENDERS = (" or so i heard", " i think", " lol", "", "", " and stuff")
 
@@ -78,9 +50,7 @@ def omission(draft: Draft, rng: random.Random, strength: float) -> bool:
         draft.units = [unit for unit in draft.units if unit not in gone]
         return True
     fewer = len(draft.options) > 2 and _drop_options(draft, rng, strength)
-    draft.options = [
-        _without_phrase(option) if len(option.split()) > BARE_WORDS else option for option in draft.options
-    ]
+    draft.options = [without_phrase(option) if len(option.split()) > BARE_WORDS else option for option in draft.options]
     shorter = isinstance(draft.item, TFQ | MCQ) and 0 not in draft.spared and _shorten_head(draft)
     return fewer or shorter
 
@@ -120,16 +90,16 @@ def blur(draft: Draft, rng: random.Random, strength: float) -> bool:
     for place, (number, text) in enumerate(draft.units):
         if number in draft.spared:
             continue
-        blurred = _blurred(text, rng, strength)
-        if blurred != text:
-            draft.units[place] = (number, blurred)
+        vague = blurred(text, rng, strength)
+        if vague != text:
+            draft.units[place] = (number, vague)
             draft.blurred.add(number)
             changed = True
     if not changed and 0 not in draft.spared and isinstance(draft.item, TFQ | MCQ):
-        blurred = _blurred(draft.head, rng, 1.0)
-        changed = blurred != draft.head
+        vague = blurred(draft.head, rng, 1.0)
+        changed = vague != draft.head
         if changed:
-            draft.head = blurred
+            draft.head = vague
             draft.blurred.add(0)
     return changed
 
@@ -176,7 +146,7 @@ def redundancy(draft: Draft, rng: random.Random, strength: float) -> bool:
     """The same said again, and filler; nothing is lost."""
     if not draft.units:
         if isinstance(draft.item, TFQ):
-            draft.head = rng.choice(_FILLERS) + _small(draft.head)
+            draft.head = rng.choice(_FILLERS) + small(draft.head)
             return True
         if isinstance(draft.item, MCQ):
             draft.head = f"{draft.head} {rng.choice(_PICK)}"
@@ -188,11 +158,11 @@ def redundancy(draft: Draft, rng: random.Random, strength: float) -> bool:
     for place, (number, text) in enumerate(draft.units):
         starts = text[:1].isupper()
         if starts and rng.random() < 0.4:
-            text = rng.choice(_FILLERS) + _small(text)
+            text = rng.choice(_FILLERS) + small(text)
         out.append((number, text))
         if place in chosen:
             again = text.rstrip(",;:")
-            out.append((number, rng.choice(_AGAIN) + _small(again) + ("" if again.endswith((".", "!", "?")) else ".")))
+            out.append((number, rng.choice(_AGAIN) + small(again) + ("" if again.endswith((".", "!", "?")) else ".")))
     draft.units = out
     return True
 
@@ -200,12 +170,12 @@ def redundancy(draft: Draft, rng: random.Random, strength: float) -> bool:
 def outdated(draft: Draft, rng: random.Random, strength: float) -> bool:
     """A value that contradicts: another number in the body, another option, the other verdict."""
     able = [
-        place for place, (number, text) in enumerate(draft.units) if number not in draft.spared and _NUMBER.search(text)
+        place for place, (number, text) in enumerate(draft.units) if number not in draft.spared and NUMBER.search(text)
     ]
     if able:
         place = rng.choice(able)
         number, text = draft.units[place]
-        draft.units[place] = (number, _NUMBER.sub(lambda found: _other_number(found[0], rng), text, count=1))
+        draft.units[place] = (number, NUMBER.sub(lambda found: other_number(found[0], rng), text, count=1))
         draft.wrong.add(number)
         return draft.units[place][1] != text
     answer = next((i for i, fact in enumerate(draft.facts) if fact.part == "answer"), None)
@@ -234,11 +204,11 @@ def register(draft: Draft, rng: random.Random, strength: float) -> bool:
     if draft.units:
         number, text = draft.units[0]
         draft.units[0] = (number, rng.choice(_OPENERS) + text)
-        draft.units = [(number, _casual(text)) for number, text in draft.units]
+        draft.units = [(number, casual(text)) for number, text in draft.units]
         last, text = draft.units[-1]
         draft.units[-1] = (last, text.rstrip(".!") + rng.choice(_ENDERS))
     if draft.head:
-        draft.head = _casual(draft.head).rstrip(".?")
+        draft.head = casual(draft.head).rstrip(".?")
     return bool(draft.units or draft.head)
 
 
@@ -292,15 +262,10 @@ def applicable(item: Item) -> tuple[str, ...]:
             )
 
 
-def _without_phrase(text: str) -> str:
-    cut = _PHRASE.sub("", text)
-    return cut if len(cut.split()) >= 2 else text
-
-
 def _shorten_head(draft: Draft) -> bool:
     """The head without what stands before its last sentence, or else without its last phrase."""
     sentences = [s.strip() for s in split_sentences(draft.head)]
-    cut = sentences[-1] if len(sentences) > 1 else _PHRASE.sub("", draft.head)
+    cut = sentences[-1] if len(sentences) > 1 else PHRASE.sub("", draft.head)
     if cut == draft.head or len(cut.split()) < 4:
         return False
     draft.head = cut
@@ -345,95 +310,3 @@ def _cut_units(draft: Draft, left: int) -> bool:
     changed = out != draft.units
     draft.units = out
     return changed
-
-
-def _blurred(text: str, rng: random.Random, strength: float) -> str:
-    def name(found: re.Match[str]) -> str:
-        if rng.random() > strength + 0.3:
-            return found[0]
-        before = text[: found.start()].split()[-1:]
-        if before and before[0].lower() in ("in", "at", "from", "to", "near", "into"):
-            return "a certain place"
-        return "someone" if before and before[0].lower() in ("by", "with") else "something"
-
-    text = _NAMES.sub(name, text, count=BLURRED_NAMES)
-    text = _YEAR.sub(lambda f: "a certain year" if rng.random() < strength + 0.4 else f[0], text)
-    return _NUMBER.sub(
-        lambda f: rng.choice(("some", "a number of", "several")) if rng.random() < strength + 0.4 else f[0], text
-    )
-
-
-def _other_number(said: str, rng: random.Random) -> str:
-    digits = re.sub(r"\D", "", said)
-    value = int(digits[:15])
-    if _YEAR.fullmatch(said):
-        return str(value - rng.choice((1, 2, 3, 7, 10, 12, 20)))
-    other = max(0, value + rng.choice((-1, 1)) * max(1, round(value * rng.uniform(0.1, 0.5))))
-    other = other + 1 if other == value else other
-    if re.fullmatch(r"\d{1,3}(?:,\d{3})+", said):
-        return f"{other:,}"
-    if "." in said and said.count(".") == 1 and "," not in said:
-        behind = len(said.rstrip("%").split(".")[1])
-        return f"{other / 10**behind:.{behind}f}" + ("%" if said.endswith("%") else "")
-    return str(other) + ("%" if said.endswith("%") else "")
-
-
-def _small(text: str) -> str:
-    first = text.split(maxsplit=1)[0] if text.split() else ""
-    plain = first[:1].isupper() and first[1:].islower() and first in _PLAIN_STARTS
-    return text[:1].lower() + text[1:] if plain else text
-
-
-_PLAIN_STARTS = frozenset(
-    [
-        "The",
-        "A",
-        "An",
-        "In",
-        "On",
-        "At",
-        "It",
-        "This",
-        "These",
-        "That",
-        "Those",
-        "There",
-        "They",
-        "He",
-        "She",
-        "His",
-        "Her",
-        "Its",
-        "Their",
-        "For",
-        "From",
-        "By",
-        "With",
-        "After",
-        "Before",
-        "During",
-        "When",
-        "While",
-        "As",
-        "If",
-        "Although",
-        "Because",
-        "Some",
-        "Many",
-        "Most",
-        "All",
-        "One",
-        "Two",
-        "Yes",
-        "No",
-        "Another",
-        "Other",
-        "However",
-    ]
-)
-
-
-def _casual(text: str) -> str:
-    for pattern, word in _CASUAL_RES:
-        text = pattern.sub(word, text)
-    return text.lower()
