@@ -37,13 +37,14 @@ def greedy(vectors, threshold, priority):
 @given(
     picks=st.lists(st.integers(0, 29), max_size=50),
     threshold=st.sampled_from([0.55, 0.7, 0.8, 0.92]),
-    k=st.integers(1, 12),
     ranked=st.booleans(),
+    shorter=st.booleans(),
 )
-def test_near_duplicates_are_those_of_the_definition_whatever_k_is(picks, threshold, k, ranked):
+def test_near_duplicates_are_those_of_the_definition(picks, threshold, ranked, shorter):
     vectors = clustered(30, per=10, noise=0.7)[0][picks]
     priority = np.random.default_rng(len(picks)).integers(0, 4, len(picks)) if ranked else None
-    found = near_duplicates(vectors, build(vectors, k), threshold=threshold, priority=priority)
+    whole = 0 if shorter and picks else 4096
+    found = near_duplicates(vectors, threshold=threshold, priority=priority, reduce_from=whole)
     expected = greedy(vectors, threshold, np.zeros(len(picks)) if priority is None else priority)
     assert found.stands_for.tolist() == expected
     np.testing.assert_array_equal(found.kept, found.stands_for == np.arange(len(picks)))
@@ -51,10 +52,10 @@ def test_near_duplicates_are_those_of_the_definition_whatever_k_is(picks, thresh
 
 def test_of_120_identical_rows_exactly_the_first_stays():
     vectors = np.concatenate([np.repeat(clustered(1)[0], 120, axis=0), clustered(40, seed=1)[0]])
-    found = near_duplicates(vectors, build(vectors, 24), threshold=0.92)
+    found = near_duplicates(vectors, threshold=0.92)
     assert found.kept[:120].sum() == 1
     assert (found.stands_for[:120] == 0).all()
-    last = near_duplicates(vectors, build(vectors, 24), threshold=0.92, priority=-np.arange(len(vectors)))
+    last = near_duplicates(vectors, threshold=0.92, priority=-np.arange(len(vectors)))
     assert (last.stands_for[:120] == 119).all()
 
 

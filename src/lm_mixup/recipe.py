@@ -73,7 +73,12 @@ class NeighborSettings(Section):
     exact_below: int = Field(
         50_000, ge=1, description="Exact search below so many rows, an inverted file from there on. [O]"
     )
-    recall: float = Field(0.98, gt=0, le=1, description="Recall that the inverted file is tuned for. [O]")
+    recall: float = Field(
+        0.95,
+        gt=0,
+        le=1,
+        description="Recall that the inverted file is tuned for; the refinement that follows goes beyond it. [O]",
+    )
 
 
 class RateSettings(Section):
@@ -97,6 +102,13 @@ class CurateSettings(Section):
     min_confidence: float = Field(
         0.5, ge=0, le=1, description="A flagged rating is replaced from this confidence on. [D]"
     )
+    most_wrong: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Where more than this share of the ratings seems wrong, neighbours tell nothing of each other and none "
+        "is flagged; 1: flag regardless. [O]",
+    )
     high_rating: float = Field(4.0, ge=0, le=5, description="A sample is high from this class (rounded rating) on. [R]")
     high_share: float | None = Field(
         None, gt=0, lt=1, description="Instead of high_rating: the best-rated share of the pool is high, e.g. 0.1. [O]"
@@ -115,6 +127,11 @@ class ClusterSettings(Section):
         le=1,
         description="Leave a row out (no-near-neighbour) where its cosine to its best cluster is below this; empty: place "
         "every row. [O]",
+    )
+    alone: bool = Field(
+        False,
+        description="Pass a row below the floor on alone, as a cluster of one to be rewritten, instead of leaving it out; "
+        "to select what comes of it, set select.min_sources to 1. [O]",
     )
     across_sources: bool = Field(False, description="Let clusters mix sources. [R: no]")
     across_languages: bool = Field(False, description="Let clusters mix languages. [O]")

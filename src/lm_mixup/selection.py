@@ -10,12 +10,25 @@ import numpy as np
 import numpy.typing as npt
 
 from lm_mixup.neighbors import Graph
-from lm_mixup.neighbors.search import Float32s, Floats, Int64s, similarity_blocks, unit
+from lm_mixup.neighbors.search import Float32s, Floats, Int64s, unit
 
 Bools = npt.NDArray[np.bool_]
 
-_ROUNDING = 1e-3
-"""Float16 similarities are at most half of this off; pairs this near to a threshold are computed anew."""
+_ROUNDING = 1e-4
+"""More than products of float32 unit rows are off; pairs this near to a threshold are computed anew."""
+
+_GREEDY_ROWS, _GREEDY_COLUMNS = 1024, 4096
+"""Rows that are compared with so many kept ones at once: a table of 16 MB."""
+
+_PAIRS = 1 << 12
+"""Pairs whose rows are gathered at once: 6 MB a side at 384 dimensions."""
+
+_SAMPLE_ROWS, _SAMPLE_QUERIES = 8192, 256
+"""Rows that the axes are found from, and how many of them are compared with the others: two million pairs."""
+
+_DIMENSIONS = (16, 32, 64, 128, 256)
+_PAIR_COST = 30_000
+"""What gathering and computing one pair costs, in multiplications of a matrix product (measured: about a μs)."""
 
 
 def long_tail(graph: Graph, *, k: int = 15) -> Float32s:
@@ -45,55 +58,96 @@ class NearDuplicates:
 
 def near_duplicates(
     vectors: Floats,
-    graph: Graph,
     *,
     threshold: float = 0.92,
     priority: npt.NDArray[Any] | None = None,
+    reduce_from: int = 4096,
+    seed: int = 0,
 ) -> NearDuplicates:
     """Go through the rows in order of ``priority`` and keep each that is nearer than ``threshold`` to none kept before.
 
-    ``priority`` (n,) ranks the rows, smallest first, equal ones by row number; without it the first row comes first.
-    A row that is not kept is stood for by the first, in that order, of the kept rows that are as near as ``threshold``
-    in cosine. Right whatever the number of duplicates: where a row has more of them than the graph has neighbours, the
-    pairs are searched for. With an approximate graph, a pair may be missed that neither row has as a neighbour.
+    ``vectors`` (n, dim), float16 or float32 unit rows. ``priority`` (n,) ranks the rows, smallest first, equal ones by
+    row number; without it the first row comes first. A row that is not kept is stood for by the first, in that order,
+    of the kept rows whose cosine to it is at least ``threshold``. Exact, and a row is compared with kept rows alone, so
+    that any number of duplicates is no burden.
+
+    From ``reduce_from`` rows on, pairs are ruled out in fewer dimensions: with each row split by an orthogonal basis
+    into a (d of them) and the rest, of length r, ``a·a' + r r'`` is never below the cosine (Cauchy and Schwarz), and is
+    a product of d + 1 numbers instead of dim. Only pairs that it leaves are computed in full. d is chosen on a sample
+    drawn with ``seed``; it decides how long the search takes, not what it finds.
     """
     n = len(vectors)
-    place = np.empty(n, np.int64)
-    place[np.arange(n) if priority is None else np.lexsort((np.arange(n), priority))] = np.arange(n)
-    # of copies, the first by place stands for all
-    best = np.full(n, n)
-    np.minimum.at(best, graph.copy_of, place)
-    leader = np.argsort(place)[best[graph.copy_of]]
-    a, b = _near_pairs(vectors, graph, leader, threshold)
-    stands = _keep_first(n, place, a, b)
-    return NearDuplicates(stands[leader])
+    order = np.arange(n) if priority is None else np.lexsort((np.arange(n), priority))
+    short = _reduced(vectors, threshold, seed) if n >= reduce_from else unit(vectors)
+    stands = np.arange(n)
+    kept, count = np.empty(n, np.int64), 0
+    kept_short = np.empty_like(short)
+    for start in range(0, n, _GREEDY_ROWS):
+        rows = order[start : start + _GREEDY_ROWS]
+        for low in range(0, count, _GREEDY_COLUMNS):
+            columns = slice(low, min(low + _GREEDY_COLUMNS, count))
+            a, b = _near(vectors, rows, kept[columns], short[rows] @ kept_short[columns].T, threshold)
+            # pairs come by row, then by column: the first of a row is its first kept row
+            gone, first = np.unique(a, return_index=True)
+            stands[rows[gone]] = kept[columns][b[first]]
+            rows = np.delete(rows, gone)
+        bounds = short[rows] @ short[rows].T
+        bounds[np.tri(len(rows), dtype=np.bool_)] = -2
+        a, b = _near(vectors, rows, rows, bounds, threshold)
+        local = _keep_first(len(rows), np.arange(len(rows)), a, b)
+        stands[rows] = rows[local]
+        fresh = rows[local == np.arange(len(rows))]
+        kept[count : count + len(fresh)], kept_short[count : count + len(fresh)] = fresh, short[fresh]
+        count += len(fresh)
+    return NearDuplicates(stands)
 
 
-def _near_pairs(vectors: Floats, graph: Graph, leader: Int64s, threshold: float) -> tuple[Int64s, Int64s]:
-    """All pairs of leaders with a cosine of at least ``threshold``, each once or twice."""
-    n = len(vectors)
-    row, column = np.nonzero(graph.similarities >= np.float16(threshold - _ROUNDING))
-    a, b = leader[row], leader[graph.ids[row, column]]
-    # a row whose last neighbour is still as near as this may have more: they are missing only where both are full
-    full = np.zeros(n, np.bool_)
-    if 0 < graph.k < n - 1:
-        full[leader[graph.similarities[:, -1] >= np.float16(threshold - _ROUNDING)]] = True
-    crowded = np.flatnonzero(full)
-    parts_a, parts_b = [np.minimum(a, b)], [np.maximum(a, b)]
-    rows = unit(vectors[crowded])
-    for start, _, table in similarity_blocks(rows, rows):
-        row, column = np.nonzero(table[:, : len(rows)] >= threshold - _ROUNDING)
-        later = column > row + start
-        parts_a.append(crowded[row[later] + start])
-        parts_b.append(crowded[column[later]])
-    keys = np.unique(np.concatenate(parts_a) * n + np.concatenate(parts_b))
-    a, b = keys // max(n, 1), keys % max(n, 1)
-    a, b = a[a != b], b[a != b]
+def _near(vectors: Floats, rows: Int64s, columns: Int64s, bounds: Float32s, threshold: float) -> tuple[Int64s, Int64s]:
+    """Positions (row, column), by row and then column, of the pairs with a cosine of at least ``threshold``.
+
+    ``bounds`` (rows, columns) are at least the cosines, but for rounding; those of pairs not asked for are small.
+    """
+    a, b = np.divmod(np.flatnonzero(bounds >= threshold - _ROUNDING), max(len(columns), 1))
     near = np.empty(len(a), np.bool_)
-    for start in range(0, len(a), 1 << 14):
-        part = slice(start, start + (1 << 14))
-        near[part] = np.einsum("ij,ij->i", unit(vectors[a[part]]), unit(vectors[b[part]])) >= threshold
+    for start in range(0, len(a), _PAIRS):
+        part = slice(start, start + _PAIRS)
+        left, right = unit(vectors[rows[a[part]]]), unit(vectors[columns[b[part]]])
+        # a copy is as near as can be, whatever rounding makes of its cosine
+        near[part] = (np.einsum("ij,ij->i", left, right) >= threshold) | (left == right).all(axis=1)
     return a[near], b[near]
+
+
+def _reduced(vectors: Floats, threshold: float, seed: int) -> Float32s:
+    """(n, d + 1) or, where that would not pay, (n, dim): rows whose products are never below the cosines.
+
+    The basis are the principal axes (not centred) of a sample; d is the cheapest on it, where a pair costs d and one
+    that is left, of the share that is, ``_PAIR_COST`` more.
+    """
+    n, dim = vectors.shape
+    drawn = np.sort(np.random.default_rng([seed, 2]).permutation(n)[:_SAMPLE_ROWS])
+    sample = unit(vectors[drawn])
+    axes = np.linalg.eigh(sample.T @ sample)[1][:, ::-1].astype(np.float32)
+    few = slice(0, None, max(1, len(sample) // _SAMPLE_QUERIES))
+
+    def cost(d: int) -> float:
+        left = _shorter(sample, axes[:, :d])
+        return d + _PAIR_COST * float((left[few] @ left.T >= threshold - _ROUNDING).mean())
+
+    best = min((d for d in _DIMENSIONS if d < dim), key=cost, default=dim)
+    if best == dim or cost(best) >= dim:
+        return unit(vectors)
+    out = np.empty((n, best + 1), np.float32)
+    for start in range(0, n, _SAMPLE_ROWS):
+        block = vectors[start : start + _SAMPLE_ROWS]
+        out[start : start + len(block)] = _shorter(unit(block), axes[:, :best])
+    return out
+
+
+def _shorter(rows: Float32s, axes: Float32s) -> Float32s:
+    """(n, d + 1) The rows' coordinates on d orthonormal ``axes`` (dim, d), and the length of the rest."""
+    inside = rows @ axes
+    rest = np.einsum("ij,ij->i", rows, rows) - np.einsum("ij,ij->i", inside, inside)
+    return np.concatenate([inside, np.sqrt(np.maximum(rest, 0))[:, None]], axis=1)
 
 
 def _keep_first(n: int, place: Int64s, a: Int64s, b: Int64s) -> Int64s:

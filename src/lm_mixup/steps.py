@@ -157,18 +157,17 @@ class Steps:
         settings = self.recipe.neighbors
         self._start("graph", len(self.pool))
         vectors = self.vectors
+        build: dict[str, Any] = {
+            "seed": self.recipe.seed,
+            "exact_below": settings.exact_below,
+            "recall_target": settings.recall,
+            "threads": self.recipe.embed.threads,
+        }
         if before and before.in_ < len(vectors) and before.figures["vectors"] == _hash(vectors[: before.in_]):
             # rows were appended: the old part of the graph still stands
-            graph = neighbors.extend(Graph.load(self.run.step("graph")), vectors, wanted=settings.k)
+            graph = neighbors.extend(Graph.load(self.run.step("graph")), vectors, wanted=settings.k, **build)
         else:
-            graph = neighbors.build(
-                vectors,
-                settings.k,
-                seed=self.recipe.seed,
-                exact_below=settings.exact_below,
-                recall_target=settings.recall,
-                threads=self.recipe.embed.threads,
-            )
+            graph = neighbors.build(vectors, settings.k, **build)
         graph.save(self.run.step("graph"))
         figures = {"exact": graph.exact, "recall": graph.recall, "k": graph.k, "vectors": _hash(vectors)}
         return Work(len(vectors), len(vectors), figures=figures)
@@ -189,6 +188,7 @@ class Steps:
                 rounds=settings.rounds,
                 sample=settings.sample,
                 min_confidence=settings.min_confidence,
+                most_wrong=settings.most_wrong,
                 seed=self.recipe.seed,
             )
             found = stage.run(rating[rated], self.graph_of_pool(), rated)
@@ -236,7 +236,11 @@ class Steps:
         """Cluster these rows of the pool as the recipe says."""
         settings = self.recipe.cluster
         stage = ClusterStage(
-            min_size=settings.min_size, max_size=settings.max_size, mean_size=settings.mean_size, floor=settings.floor
+            min_size=settings.min_size,
+            max_size=settings.max_size,
+            mean_size=settings.mean_size,
+            floor=settings.floor,
+            alone=settings.alone,
         )
         return stage.run(self.vectors, self.graph_of_pool(), rows=rows, groups=self._groups()[rows])
 

@@ -26,8 +26,7 @@ def grpo_subset(
     types = np.array([str(t) for t in task_types])
     for task_type in sorted(set(types.tolist())):
         rows = np.flatnonzero(types == task_type)
-        graph = build(vectors[rows], k)
-        distinct = rows[near_duplicates(vectors[rows], graph, threshold=threshold).kept]
+        distinct = rows[near_duplicates(vectors[rows], threshold=threshold).kept]
         counts["near-duplicate"] += len(rows) - len(distinct)
         # the scores are of what is left: a copy next door must not make a row common
         scores = long_tail(build(vectors[distinct], k), k=k)

@@ -16,7 +16,8 @@ class CurateStage:
     """Score curation after DS2 (METHOD § 1.2).
 
     ``neighbors``: k of the vote, the row itself and k − 1 others; ``rounds`` of the bootstrap, each over a share
-    ``sample`` of the rows; ``min_confidence`` from which on a flagged rating is replaced; ``seed`` of the draws.
+    ``sample`` of the rows; ``min_confidence`` from which on a flagged rating is replaced; ``most_wrong``: the estimated
+    share of wrong ratings above which none is flagged (1: flag regardless); ``seed`` of the draws.
     """
 
     name = "curate"
@@ -28,10 +29,11 @@ class CurateStage:
         rounds: int = 51,
         sample: float = 0.9,
         min_confidence: float = 0.5,
+        most_wrong: float = 0.5,
         seed: int = 0,
     ):
         self.neighbors, self.rounds, self.sample = neighbors, rounds, sample
-        self.min_confidence, self.seed = min_confidence, seed
+        self.min_confidence, self.most_wrong, self.seed = min_confidence, most_wrong, seed
 
     def run(
         self,
@@ -52,5 +54,6 @@ class CurateStage:
             rounds=self.rounds,
             sample=self.sample,
             replace_at=self.min_confidence,
+            most_wrong=self.most_wrong,
             seed=self.seed,
         )

@@ -13,7 +13,6 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from lm_mixup import neighbors, selection
-from lm_mixup.neighbors import Graph
 from lm_mixup.records import rating_class
 
 SCHEMA = pa.schema(
@@ -29,9 +28,6 @@ SCHEMA = pa.schema(
 )
 """One row a candidate; not selected: ``reason`` is ``too-few-sources``, ``near-duplicate`` (of
 ``represented_by``) or ``over-budget``."""
-
-_DUPLICATES_SEEN = 24
-"""Neighbours a row that near-duplicates are looked for among, before the search goes on beyond the graph."""
 
 DISTILLED, ORIGINAL = "distilled", "original"
 
@@ -84,10 +80,10 @@ class SelectStage:
     def run(self, candidates: Candidates, budget_rows: int) -> Selection:
         """Deterministic: ties end with the id."""
         count = len(candidates.ids)
-        graph = neighbors.build(candidates.vectors, max(self._neighbors, _DUPLICATES_SEEN), seed=self._seed)
+        graph = neighbors.build(candidates.vectors, self._neighbors, seed=self._seed)
         long_tail = selection.long_tail(graph, k=self._neighbors)
         ranked = self._rank(candidates, long_tail)
-        stands_for = self._representatives(candidates, graph, ranked)
+        stands_for = self._representatives(candidates, ranked)
         thin = {i for i in range(count) if self._is_thin(candidates, i)}
         usable = [i for i in ranked if stands_for[i] == i and i not in thin]
         distilled = [i for i in usable if candidates.origins[i] == DISTILLED]
@@ -137,7 +133,7 @@ class SelectStage:
 
         return sorted(range(len(candidates.ids)), key=best_first)
 
-    def _representatives(self, candidates: Candidates, graph: Graph, ranked: list[int]) -> list[int]:
+    def _representatives(self, candidates: Candidates, ranked: list[int]) -> list[int]:
         """For every candidate the one that stands for it: itself, or a better one with (nearly) the same text."""
         first: dict[str, int] = {}
         # a thin distillate stands for nobody: what it was made from may be a candidate itself
@@ -150,7 +146,7 @@ class SelectStage:
         order = [*stand, *(i for i in ranked if i not in standing)]
         priority[order] = np.arange(len(ranked))
         near = selection.near_duplicates(
-            candidates.vectors, graph, threshold=self._duplicate_cosine, priority=priority
+            candidates.vectors, threshold=self._duplicate_cosine, priority=priority
         ).stands_for
         return [int(near[same[i]]) for i in range(len(ranked))]
 
