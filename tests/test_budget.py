@@ -29,7 +29,7 @@ def prompts(count: int) -> list[Prompt]:
 
 
 def model(server, ledger, **settings) -> OpenAICompatible:
-    return OpenAICompatible("m", server.url, ledger=ledger, price=PRICE, **(FAST | settings))
+    return OpenAICompatible("m", server.url, ledger=ledger, **({"price": PRICE} | FAST | settings))
 
 
 def complete(llm, asked):

@@ -4,8 +4,8 @@
 
 prints its port. A batch is done when it has been looked at ``--after`` times. Of its requests, by custom_id and how
 often that was seen, a share fails with 500 in the error file (``--fail``), expires (``--expire``), or is in neither
-file (``--drop``); the rest is answered as ``openai_server`` answers. ``--lose-create``: the first batch is made, and the
-connection is cut before its id is told. ``GET /stats`` gives the counts; the state is kept in memory.
+file (``--drop``); the rest is answered as ``openai_server`` answers. ``--lose-create``: the first batch is made, and
+the connection is cut before its id is told. ``GET /stats`` gives the counts; the state is kept in memory.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ import sys
 import typer
 
 from lm_mixup import __version__
-from lm_mixup.cli import file_commands, mixture_commands, run_commands, setup_commands
+from lm_mixup.cli import file_commands, llm_commands, mixture_commands, rater_commands, run_commands, setup_commands
 from lm_mixup.errors import LMMixupError
 
 INTERRUPTED = 130
@@ -50,7 +50,9 @@ def _root(
 
 run_commands.register(app)
 file_commands.register(app)
+llm_commands.register(app)
 setup_commands.register(app)
+rater_commands.register(app)
 mixture_commands.register(app)
 
 

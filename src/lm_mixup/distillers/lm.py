@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from lm_mixup import task_types
+from lm_mixup.errors import InputError
 from lm_mixup.llm import loop
 from lm_mixup.llm.parsing import parse_think_answer
 from lm_mixup.ports import LLM, Completion, Distiller, Prompt
@@ -24,6 +25,8 @@ BYTES_PER_TOKEN = 3.5
 """For estimates without a tokenizer. English has about 4.2 bytes a token, most other languages fewer: on the safe side
 for the former, close for the latter."""
 
+_TEMPLATE_TOKENS = 64  # what a chat template adds
+_LEAST_INPUT_TOKENS = 64
 _REPEATED_CHARS = 4_000
 _SHOWN_CHARS = 160
 _LEAST_CHARS = 200  # a sample trimmed below this says nothing
@@ -56,6 +59,9 @@ class LMDistiller:
     which went in, ``think`` ends with a remark. Tokens are counted by ``count_tokens``, else by the model's own method
     of that name, else estimated (:func:`estimate_tokens`).
 
+    A model with a window (``context_tokens``) gets no more than fits beside an answer of ``max_new_tokens``; one whose
+    window leaves no room is refused (:class:`InputError`).
+
     ``templates`` turn an item into user turns (:data:`lm_mixup.task_types.TEMPLATES`). ``max_new_tokens``,
     ``repetition_penalty`` and ``temperature`` go to the model.
     """
@@ -80,14 +86,14 @@ class LMDistiller:
             t: load_file(prompts[t]) if t in prompts else load(f"distill_{t}") for t in TaskType
         }
         self._again = load("distill_again")
-        self._max_input_tokens = max_input_tokens
+        self._max_input_tokens = _within(getattr(llm, "context_tokens", None), max_input_tokens, max_new_tokens)
         self._max_new_tokens = max_new_tokens
         self._repetition_penalty = repetition_penalty
         self._temperature = temperature
         own: Callable[[str], int] | None = getattr(llm, "count_tokens", None)
         self._count = count_tokens or own or estimate_tokens
         self._fallback = fallback
-        self._chunk_clusters = chunk_clusters
+        self._chunk_clusters = max(chunk_clusters, getattr(llm, "at_once", None) or 0)
 
     @property
     def key(self) -> str:
@@ -204,6 +210,17 @@ class LMDistiller:
             messages=task_types.to_messages(item, self._templates),
             think=f"{think}\n{asked.remark}".strip(),
         )
+
+
+def _within(window: int | None, max_input_tokens: int, max_new_tokens: int) -> int:
+    """The input tokens that fit into a model's window beside the longest answer and the chat template."""
+    room = max_input_tokens if window is None else min(max_input_tokens, window - max_new_tokens - _TEMPLATE_TOKENS)
+    if room < _LEAST_INPUT_TOKENS:
+        raise InputError(
+            f"the model's window of {window} tokens leaves {room} for a cluster beside an answer of {max_new_tokens}: "
+            "set distill.max_new_tokens lower, take another model, or set llm.context_tokens if it is larger"
+        )
+    return room
 
 
 def _bad_format(cluster: Cluster, problem: str, text: str) -> Failure:

@@ -141,8 +141,11 @@ class Ledger:
         return None if row is None else Request(*row)
 
     def asked(self) -> Mapping[str, list[tuple[Request, Answer | None]]]:
-        """By the id of a record: what was asked about it, in the order of the requests' keys, and the answers."""
-        query = "SELECT id, key, model, body FROM asked JOIN requests USING (key) ORDER BY id, key"
+        """By the id of a record: what was asked about it, in the order of the answers (none: first), and the answers."""
+        query = (
+            "SELECT id, key, model, body FROM asked JOIN requests USING (key) LEFT JOIN answers USING (key)"
+            " ORDER BY id, answered_at, key"
+        )
         rows = self._read(lambda db: db.execute(query).fetchall())
         answers = self.answers({row[1] for row in rows})
         found: dict[str, list[tuple[Request, Answer | None]]] = {}

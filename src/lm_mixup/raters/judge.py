@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
+from lm_mixup.errors import InputError
 from lm_mixup.llm import loop
 from lm_mixup.llm.parsing import JUDGE_SCHEMA, Judgement, parse_judgement
+from lm_mixup.llm.probabilities import overall_probabilities
 from lm_mixup.ports import LLM, Completion, Prompt
 from lm_mixup.prompts import Template, load, load_file
 from lm_mixup.prompts.fence import fence_word, fenced, trim_middle
@@ -18,6 +21,13 @@ STAGE = "rate"
 CLIP_MIN, CLIP_MAX = 4, 9
 """Overall ratings are clipped to this range and moved to 0–5. DS2; METHOD § 1.1 [R, D]."""
 
+LIKELIEST = 20
+"""How many alternatives are asked for at each token, where probabilities are wanted: the most that OpenAI gives."""
+
+CHARS_PER_TOKEN = 2.5
+"""Fewer than any language but those without spaces has: for fitting a sample into a window, on the safe side."""
+
+_LEAST_CHARS = 500  # a sample trimmed below this cannot be rated
 _REPEATED_CHARS = 2_000  # of an unreadable answer, in the re-ask
 _SHOWN_CHARS = 160  # of an unreadable answer, in a failure's detail
 
@@ -41,6 +51,14 @@ class LLMJudge:
     (``trimmed_chars``). ``max_tokens`` bounds an answer: raise it for models that think aloud first.
     ``chunk_samples`` bounds how many prompts exist at a time.
 
+    ``draws`` above 1 asks so often, each time with another seed and at ``temperature`` (which must then be above 0), and
+    takes the mean of what could be read, if that is at least half; the details hold the ``draws`` and their ``spread``
+    (standard deviation, 0–5). With ``expected``, the rating is the expected value under the probabilities of the tokens
+    that state the overall rating, where the model offers them: finer than whole classes. The details then hold
+    ``expected`` (which share of the probability was on ratings) or, where the model offers none, none.
+
+    A model with a small window (``context_tokens``) has samples trimmed so that they fit.
+
     A rating's details: ``rarity``, ``complexity``, ``informativeness``, ``overall`` (1–10), and ``asked`` (1 or 2).
     """
 
@@ -52,8 +70,12 @@ class LLMJudge:
         temperature: float = 0.0,
         max_tokens: int = 256,
         max_sample_chars: int = 24_000,
+        draws: int = 1,
+        expected: bool = False,
         chunk_samples: int = 4096,
     ) -> None:
+        if draws < 1 or (draws > 1 and temperature <= 0):
+            raise InputError(f"{draws} draws at temperature {temperature:g}: expected one, or a temperature above 0")
         self._llm = llm
         self._rubrics: dict[TaskType, Template] = {
             t: load_file(prompts[t]) if t in prompts else load(f"judge_{t}") for t in TaskType
@@ -61,14 +83,18 @@ class LLMJudge:
         self._again = load("judge_again")
         self._temperature = temperature
         self._max_tokens = max_tokens
-        self._max_sample_chars = max_sample_chars
-        self._chunk_samples = chunk_samples
+        self._max_sample_chars = self._fitting(max_sample_chars)
+        self._draws = draws
+        self._expected = expected
+        self._chunk_samples = max(chunk_samples, getattr(llm, "at_once", None) or 0)
 
     @property
     def key(self) -> str:
         """A hash of the model, the rubrics and the settings."""
         rubrics = {str(t): template.digest for t, template in self._rubrics.items()}
         settings = [self._temperature, self._max_tokens, self._max_sample_chars]
+        if self._draws > 1 or self._expected:
+            settings += [self._draws, self._expected]
         return "judge-" + digest([self._llm.key, rubrics, self._again.digest, dict(JUDGE_SCHEMA), settings])[:16]
 
     def rate(self, samples: Sequence[Sample]) -> list[Rating | Failure]:
@@ -81,17 +107,42 @@ class LLMJudge:
 
     async def _rate(self, samples: Sequence[Sample]) -> list[Rating | Failure]:
         asked = [self.prompt(sample) for sample in samples]
-        first = await self._llm.complete([prompt for prompt, _ in asked])
+        prompts = [self._draw(prompt, draw) for prompt, _ in asked for draw in range(self._draws)]
+        first = await self._llm.complete(prompts)
         results: dict[int, Rating | Failure] = {}
         unread: dict[int, Prompt] = {}
         for i, answer in enumerate(first):
-            result = self._read(samples[i], answer, trimmed=asked[i][1], asked=1)
-            if isinstance(answer, Completion) and isinstance(result, Failure):
-                unread[i] = self._ask_again(asked[i][0], answer)
-            results[i] = result
+            sample, (_, trimmed) = samples[i // self._draws], asked[i // self._draws]
+            results[i] = self._read(sample, answer, trimmed=trimmed, asked=1)
+            if isinstance(answer, Completion) and isinstance(results[i], Failure):
+                unread[i] = self._ask_again(prompts[i], answer)
         for i, answer in zip(unread, await self._llm.complete(list(unread.values())) if unread else [], strict=True):
-            results[i] = self._read(samples[i], answer, trimmed=asked[i][1], asked=2)
-        return [results[i] for i in range(len(samples))]
+            sample, (_, trimmed) = samples[i // self._draws], asked[i // self._draws]
+            results[i] = self._read(sample, answer, trimmed=trimmed, asked=2)
+        each = [[results[n * self._draws + draw] for draw in range(self._draws)] for n in range(len(samples))]
+        return [
+            draws[0] if self._draws == 1 else _mean(sample, draws) for sample, draws in zip(samples, each, strict=True)
+        ]
+
+    def _draw(self, prompt: Prompt, draw: int) -> Prompt:
+        return prompt if self._draws == 1 else replace(prompt, seed=draw)
+
+    def _fitting(self, max_sample_chars: int) -> int:
+        """The most characters of a sample with which a prompt fits into the model's window."""
+        window: int | None = getattr(self._llm, "context_tokens", None)
+        if window is None:
+            return max_sample_chars
+        rubric = max(
+            sum(len(m["content"]) for m in rubric.render(fence="", sample="")) for rubric in self._rubrics.values()
+        )
+        room = int((window - self._max_tokens) * CHARS_PER_TOKEN) - rubric
+        if room < _LEAST_CHARS:
+            raise InputError(
+                f"the judge's model has a window of {window} tokens: expected room for a rubric of {rubric} characters, "
+                f"an answer of {self._max_tokens} tokens and {_LEAST_CHARS} characters of a sample; take another model, "
+                "or set llm.context_tokens if it is larger"
+            )
+        return min(max_sample_chars, room)
 
     def prompt(self, sample: Sample) -> tuple[Prompt, int]:
         """What is asked about a sample, and how many of its characters were left out."""
@@ -106,6 +157,7 @@ class LLMJudge:
                 max_tokens=self._max_tokens,
                 temperature=self._temperature,
                 schema=JUDGE_SCHEMA,
+                logprobs=LIKELIEST if self._expected else 0,
             ),
             trimmed,
         )
@@ -134,7 +186,27 @@ class LLMJudge:
         if judgement is None:
             reason = "refused" if answer.details.get("refusal") else "unreadable-rating"
             return Failure(sample.id, STAGE, reason, f"answer: {' '.join(answer.text.split())[:_SHOWN_CHARS]!r}")
-        return Rating(compress(judgement.overall), MappingProxyType(_details(judgement, trimmed, asked)))
+        details: dict[str, object] = dict(_details(judgement, trimmed, asked))
+        value = compress(judgement.overall)
+        told = overall_probabilities(answer.details.get("logprobs"), judgement.overall) if self._expected else None
+        if told is not None:
+            mass = sum(told.values())
+            value = sum(share * compress(overall) for overall, share in told.items()) / mass
+            details["expected"] = round(min(mass, 1.0), 4)
+        return Rating(value, MappingProxyType(details))
+
+
+def _mean(sample: Sample, draws: Sequence[Rating | Failure]) -> Rating | Failure:
+    """The mean of several draws, a failure where fewer than half could be read."""
+    read = [draw for draw in draws if isinstance(draw, Rating)]
+    if 2 * len(read) < len(draws):
+        failures = [draw for draw in draws if isinstance(draw, Failure)]
+        return Failure(
+            sample.id, STAGE, failures[0].reason, f"{len(failures)} of {len(draws)} draws: {failures[0].detail}"
+        )
+    values = [draw.value for draw in read]
+    details = dict(read[0].details) | {"draws": values, "spread": round(statistics.pstdev(values), 4)}
+    return Rating(statistics.fmean(values), MappingProxyType(details))
 
 
 def _details(judgement: Judgement, trimmed: int, asked: int) -> dict[str, int]:
