@@ -13,18 +13,20 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lm_mixup.distillers.extractive_clean import clean, tidy_sentence
-from lm_mixup.distillers.extractive_members import ONE_SUBJECT, Meaning, Member, merit_of, read_member, split, variants
-from lm_mixup.distillers.extractive_questions import (
-    bare,
-    best_wording,
-    common_head,
-    finish_question,
-    join_questions,
-    related,
-    same_question,
+from lm_mixup.distillers.extractive_join import PART_NEW, Part, can_be_part, compose
+from lm_mixup.distillers.extractive_members import (
+    ONE_SUBJECT,
+    Meaning,
+    Member,
+    alike,
+    grouped,
+    merit_of,
+    read_member,
+    variants,
 )
+from lm_mixup.distillers.extractive_questions import best_wording, finish_question, related
 from lm_mixup.distillers.extractive_rebuild import rebuild
-from lm_mixup.distillers.extractive_units import Fused, overlap, verdict_only
+from lm_mixup.distillers.extractive_units import Fused, overlap
 from lm_mixup.distillers.extractive_weave import weave
 from lm_mixup.distillers.extractive_whole import is_refusal
 from lm_mixup.distillers.extractive_words import content_words
@@ -35,13 +37,17 @@ from lm_mixup.task_types import render as render_item
 if TYPE_CHECKING:
     from lm_mixup.ports import Embedder
 
-VERSION = "1"
+VERSION = "2"
 """Raised with every change that changes results: it is part of the key."""
 
 
 _LETTER = re.compile(r"\([A-J]\)|\b[A-J]\)|\b[Oo]ptions? [A-J]\b|\b[B-HJ]\b")
 LONG_QUESTION_CHARS = 300
 """A user turn of more characters is kept as the base has it."""
+BASES_TRIED = 4
+"""Where the best member fuses with none, so many of the next are tried as the base …"""
+BASE_MARGIN = 2.0
+"""… whose merit is no further below: a fusion of what belongs together is worth more than the best row alone."""
 REASON_WORDS = 3
 """A reason of fewer words (a letter left over, "Yes.") is none."""
 
@@ -68,9 +74,9 @@ class ExtractiveDistiller:
         templates: Mapping[str, str] = TEMPLATES,
         max_answer_chars: int = 3000,
         max_added: int = 6,
-        max_parts: int = 3,
-        max_part_chars: int = 700,
-        max_question_chars: int = 160,
+        max_parts: int = 5,
+        max_part_chars: int = 1200,
+        max_question_chars: int = 200,
         max_options: int = 4,
     ) -> None:
         self.templates = dict(templates)
@@ -130,13 +136,10 @@ class ExtractiveDistiller:
         for members in read:
             if len(members) < 2:
                 continue
-            base, same, different = split(members)
-            for member in [base, *same] if same and not base.question.artefact else []:
+            for member in members:
                 texts.update((unit.body, None) for unit in member.answer.units if unit.prose)
-            if same or different:
-                texts.update(
-                    (m.question.text, None) for m in members if len(m.question.text) <= self.max_question_chars
-                )
+                if len(member.question.text) <= self.max_question_chars:
+                    texts[member.question.text] = None
         vectors = self._embedder.embed(list(texts)) if texts else ()
         return Meaning(dict(zip(texts, vectors, strict=True)))
 
@@ -169,96 +172,108 @@ class ExtractiveDistiller:
     # -------------------------------------------------------------------------------------------------- task types
 
     def _fuse_qa(self, members: list[Member], meaning: Meaning | None) -> tuple[Item, set[int], str]:
-        base, same, different = split(members)
+        best: tuple[Item, set[int], str] | None = None
+        for base in members[:BASES_TRIED]:
+            if best is not None and (
+                is_refusal(base.answer.first) or base.merit < members[0].merit - BASE_MARGIN or alike(members[0], base)
+            ):
+                continue
+            fusion = self._fuse_around(base, members, meaning)
+            if best is None or len(fusion[1]) > len(best[1]) == 1:
+                best = fusion
+            if len(best[1]) > 1:
+                break
+        assert best is not None
+        return best
+
+    def _fuse_around(self, base: Member, members: list[Member], meaning: Meaning | None) -> tuple[Item, set[int], str]:
+        """The fusion with one member as the base: its group woven, and the groups of related questions joined."""
+        groups = grouped(members, base)
+        base, same, fused = self._woven(groups[0], meaning)
+        first = _part([base, *same], fused)
+        chosen = [first]
+        for (lead, *voices), others in self._related(base, fused, groups[1:], meaning):
+            same = [*same, *voices]
+            chosen.append(_part([lead, *voices], others))
+            fused.taken.update(others.taken)
+            fused.taken[chosen[-1].asker.number] += 1
+        if len(chosen) > 1:
+            question, answer = compose(chosen)
+        else:
+            question = finish_question(first.question) if base.question.asks else first.question
+            answer = tidy_sentence(first.answer)
+        used = {first.asker.number} | {number for number, count in fused.taken.items() if count > 0}
+        parts = [part.asker for part in chosen[1:]]
+        return QA(question, answer), used, _think(base, fused, members, same, parts)
+
+    def _woven(self, group: list[Member], meaning: Meaning | None) -> tuple[Member, list[Member], Fused]:
+        """The base of a group of members that ask the same, the others, and what their answers give together."""
+        base, same = group[0], group[1:]
         voted = _outvoted(base, same)
         if voted is not None:
-            base, same = voted, [m for m in (base, *same) if m is not voted]
-        asker = _best_asker([base, *same])
-        wording = asker.question.text
-        others = [] if base.question.artefact else [m.answer for m in same]
+            base, same = voted, [m for m in group if m is not voted]
         fused = weave(
             base.answer,
-            others,
+            [] if base.question.artefact else [m.answer for m in same],
             base.question.stems,
             max_added=self.max_added,
             max_chars=self.max_answer_chars,
             veto=meaning.veto(base.question.text) if meaning else None,
+            subject=base.question.subject,
         )
-        question, answer = finish_question(wording) if base.question.asks else wording, tidy_sentence(fused.text)
-        parts = self._parts(base, fused, different, meaning)
-        if parts:
-            asked = [base.question, *(m.question for m in parts)]
-            answers = [answer, *(tidy_sentence(m.answer.text) for m in parts)]
-            numbered = any(map(bare, answers)) or bool(common_head([q.text for q in asked]))
-            question = join_questions([wording, *(m.question.text for m in parts)], numbered=numbered)
-            answer = (
-                "\n".join(f"{i}. {a[0].upper()}{a[1:]}" for i, a in enumerate(answers, 1))
-                if numbered
-                else "\n\n".join(answers)
-            )
-            for part in parts:
-                fused.taken[part.number] += len(part.answer.units)
-        used = {asker.number} | {number for number, count in fused.taken.items() if count > 0}
-        return QA(question, answer), used, _think(base, fused, members, same, parts)
+        return base, same, fused
 
-    def _parts(self, base: Member, fused: Fused, different: list[Member], meaning: Meaning | None) -> list[Member]:
-        """The members with other questions that one user might have asked in the same breath."""
-        if not self._can_be_part(base, len(fused.text)):
+    def _related(
+        self, base: Member, fused: Fused, groups: list[list[Member]], meaning: Meaning | None
+    ) -> list[tuple[list[Member], Fused]]:
+        """The groups with other questions that one user might have asked in the same breath, woven."""
+        if not self._can_be_part(base, fused.text):
             return []
-        parts: list[Member] = []
-        for member in different:
+        parts: list[tuple[list[Member], Fused]] = []
+        room = self.max_answer_chars - len(fused.text)
+        said = content_words(fused.text)
+        for group in groups:
+            lead, same, woven = self._woven(group, meaning)
+            stems = content_words(woven.text)
             if len(parts) + 1 >= self.max_parts:
                 break
-            if not self._can_be_part(member, len(member.answer.text)):
+            if len(woven.text) > room or not self._can_be_part(lead, woven.text):
                 continue
-            together = [base, *parts]
-            stems = frozenset(member.answer.stems)
-            if not related(base.question, member.question, (base.answer.stems, stems)):
+            if not related(base.question, lead.question, (base.answer.stems, stems)):
                 continue
-            said = frozenset().union(*(one.answer.stems for one in together))
-            if any(same_question(one.question, member.question, (one.answer.stems, stems)) for one in together):
-                continue
-            near = meaning.likeness(base.question.text, member.question.text) if meaning else None
+            near = meaning.likeness(base.question.text, lead.question.text) if meaning else None
             if near is not None and near < ONE_SUBJECT:
                 continue
-            if len(stems) > 3 and len(stems - said) < 0.4 * len(stems):
+            if len(stems) > 3 and len(stems - said) < PART_NEW * len(stems):
                 continue
-            parts.append(member)
+            parts.append(([lead, *same], woven))
+            said |= stems
+            room -= len(woven.text)
         return parts
 
-    def _can_be_part(self, member: Member, chars: int) -> bool:
-        question = member.question
-        return (
-            chars <= self.max_part_chars
-            and len(question.text) <= self.max_question_chars
-            and "\n" not in question.text
-            and question.asks
-            and question.stands
-            and verdict_only(member.answer.text) is None
-            and not question.artefact
-            and all(unit.prose for unit in member.answer.units)
-            and "\n\n" not in member.answer.text
-            and not is_refusal(member.answer.first)
-        )
+    def _can_be_part(self, member: Member, answer: str) -> bool:
+        return can_be_part(member, answer, max_chars=self.max_part_chars, max_question_chars=self.max_question_chars)
 
     def _fuse_para(self, members: list[Member]) -> tuple[Item, set[int], str]:
         base = members[0]
         same = [m for m in members[1:] if variants(base, m)]
-        fused = rebuild([m.answer for m in (base, *same)], max_chars=self.max_answer_chars)
+        fused = rebuild(
+            [m.answer for m in (base, *same)], max_chars=self.max_answer_chars, subject=base.question.subject
+        )
         item = Para(tidy_sentence(fused.text), base.question.text)
         return item, {base.number, *fused.taken}, _think(base, fused, members, same, [])
 
     def _fuse_cs(self, members: list[Member]) -> tuple[Item, set[int], str]:
         base = members[0]
         same = [m for m in members[1:] if variants(base, m)]
-        fused = rebuild([m.answer for m in (base, *same)], max_chars=self.max_answer_chars)
+        fused = rebuild([m.answer for m in (base, *same)], max_chars=self.max_answer_chars, subject=base.question.stems)
         asker = min((base, *same), key=lambda m: m.question.text.islower())
         used = {asker.number, *fused.taken}
         return CS(asker.question.text, tidy_sentence(fused.text)), used, _think(base, fused, members, same, [])
 
     def _fuse_tfq(self, members: list[Member]) -> tuple[Item, set[int], str]:
-        base, same, _ = split(members)
-        voters = [base, *same]
+        voters = grouped(members, members[0])[0]
+        base = voters[0]
         weights: Counter[bool] = Counter()
         for member in voters:
             assert isinstance(member.item, TFQ)
@@ -274,8 +289,7 @@ class ExtractiveDistiller:
         return TFQ(statement, truth, tidy_sentence(fused.text)), used, _think(lead, fused, members, agreed[1:], [])
 
     def _fuse_mcq(self, members: list[Member]) -> tuple[Item, set[int], str]:
-        base, same, _ = split(members)
-        voters = [base, *same]
+        voters = grouped(members, members[0])[0]
         votes: Counter[str] = Counter()
         merit: dict[str, float] = {}
         for member in voters:
@@ -323,24 +337,40 @@ class ExtractiveDistiller:
         base, *others = given
         topic = base.question.stems
         return weave(
-            base.answer, [m.answer for m in others], topic, max_added=self.max_added, max_chars=self.max_answer_chars
+            base.answer,
+            [m.answer for m in others],
+            topic,
+            max_added=self.max_added,
+            max_chars=self.max_answer_chars,
+            reasons=True,
         )
 
 
 # ------------------------------------------------------------------------------------------------------------ helpers
 
 
-def _best_asker(members: list[Member]) -> Member:
+def _part(group: list[Member], fused: Fused) -> Part:
+    """A group's question, in the wording of a member that is in its answer, with the answer."""
+    used = [m for m in group if fused.taken[m.number] > 0] or group[:1]
+    wide = [m for m in used if m.question.wide]
+    asker = _best_asker(wide or group, group[0])
+    return Part(asker, asker.question.text, fused.text)
+
+
+def _best_asker(members: list[Member], base: Member | None = None) -> Member:
     """The member whose wording of the question is the best formed; the first of equals.
 
-    Only wordings with the base's own content words count, since its answer was given to those. Where the base's user
-    turn is long it stays: it holds more than a question.
+    Only wordings with the base's own content words count, since its answer was given to those; of an open request any
+    that asks more. Where the base's user turn is long it stays: it holds more than a question.
     """
-    if len(members[0].question.text) > LONG_QUESTION_CHARS:
+    base = base or members[0]
+    if len(base.question.text) > LONG_QUESTION_CHARS:
+        return base
+    if members[0].question.wide:
         return members[0]
-    alike = [m for m in members if m.question.stems == members[0].question.stems]
-    wording = best_wording([m.question.text for m in alike])
-    return next(m for m in alike if m.question.text == wording)
+    same = [m for m in members if m.question.stems == base.question.stems and not m.question.wide] or [base]
+    wording = best_wording([m.question.text for m in same])
+    return next(m for m in same if m.question.text == wording)
 
 
 def _outvoted(base: Member, same: list[Member]) -> Member | None:

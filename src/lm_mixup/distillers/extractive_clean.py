@@ -289,6 +289,9 @@ def _said_again(kept: list[str], cores: list[str], length: int) -> bool:
     )
 
 
+COMMAND_REACH = 25
+
+
 def tidy_sentence(text: str) -> str:
     """A prose text in Latin script with its first letter in upper case and, where it is a sentence, a full stop.
 
@@ -297,7 +300,8 @@ def tidy_sentence(text: str) -> str:
     words = text.split()
     if len(words) < 4 or not text[:1].isalpha() or not text[0].isascii():
         return text
-    if text[0].islower() and words[0].isalpha() and (len(words[0]) > 1 or words[0] in "ai"):
+    command = " -" in text[:COMMAND_REACH]  # "git reset --hard" is not a word in lower case
+    if text[0].islower() and words[0].isalpha() and (len(words[0]) > 1 or words[0] in "ai") and not command:
         text = text[0].upper() + text[1:]
     text = LONE_I.sub("I", text)
     return text + "." if len(words) >= 5 and text[-1].isalnum() and "\n" not in text else text

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from lm_mixup.distillers.extractive_clean import clean
 from lm_mixup.distillers.extractive_questions import Question, clean_question, exchange, same_question
-from lm_mixup.distillers.extractive_units import Answer, overlap, read_answer
+from lm_mixup.distillers.extractive_units import Answer, defines, overlap, read_answer
 from lm_mixup.distillers.extractive_whole import is_refusal, is_whole, repetition
 from lm_mixup.distillers.extractive_words import WORD
 from lm_mixup.records import Sample, TaskType
@@ -30,6 +30,7 @@ PERSONAL_PENALTY = 0.4
 PART_PENALTY = 1.5
 AGREEMENT_BONUS = 0.6
 TOPIC_BONUS = 0.6
+DEFINES_BONUS = 0.7
 """Rating points by which a member's flaws, and its agreement with the others, move it when the base is chosen."""
 
 
@@ -54,6 +55,11 @@ class Member:
     merit: float
 
 
+SHADES = frozenset({"before", "after", "more", "most", "less", "least", "first", "last"})
+"""Words in which two statements of one verdict may differ."""
+SAME_VERDICT = 0.6
+OTHER_VERDICT = 0.75
+"""Two statements share so much of the shorter one's content words; more where their verdicts differ."""
 _I = re.compile(r"\b(?:I|I'm|I've|my|me)\b")
 _YOU = re.compile(r"\b(?:you|your|i|my|me)\b", re.IGNORECASE)
 _OPENS_LEANING = re.compile(
@@ -111,6 +117,8 @@ def merit_of(member: Member, members: list[Member]) -> float:
         merit -= PERSONAL_PENALTY
     if _OPENS_LEANING.match(text):
         merit -= LEANS_PENALTY
+    if member.question.subject and defines(answer.first, member.question.subject):
+        merit += DEFINES_BONUS
     if answer.stems and member.question.stems:
         merit += TOPIC_BONUS * overlap(answer.stems, member.question.stems)
     others = [m for m in members if m is not member and m.answer.stems and m.question.text == member.question.text]
@@ -124,15 +132,42 @@ def merit_of(member: Member, members: list[Member]) -> float:
     return round(merit, 9)
 
 
-def split(members: list[Member]) -> tuple[Member, list[Member], list[Member]]:
-    """The base, the members that ask the same, and those that ask something else; best first."""
-    base = members[0]
-    same: list[Member] = []
-    different: list[Member] = []
-    for member in members[1:]:
-        alike = same_question(base.question, member.question, (base.answer.stems, member.answer.stems))
-        (same if alike else different).append(member)
-    return base, same, different
+def grouped(members: Sequence[Member], base: Member) -> list[list[Member]]:
+    """The members by what they ask: first the base's group, the base at its head, then the others, best first."""
+    groups = [[base]]
+    for member in members:
+        if member is base:
+            continue
+        home = next((group for group in groups if alike(group[0], member)), None)
+        if home is None:
+            groups.append([member])
+        else:
+            home.append(member)
+    return groups
+
+
+def alike(a: Member, b: Member) -> bool:
+    """Whether two members ask the same."""
+    if isinstance(a.item, TFQ) and isinstance(b.item, TFQ):
+        return same_statement(a, b)
+    return same_question(a.question, b.question, (a.answer.stems, b.answer.stems))
+
+
+def same_statement(a: Member, b: Member) -> bool:
+    """Whether two true-or-false statements are one claim in two wordings: nothing but the wording may differ."""
+    one, other = a.question, b.question
+    if one.text.casefold().strip(" .") == other.text.casefold().strip(" ."):
+        return True
+    assert isinstance(a.item, TFQ)
+    assert isinstance(b.item, TFQ)
+    agree = a.item.verdict == b.item.verdict
+    if (one.signs ^ other.signs) - (SHADES if agree else frozenset()) or (
+        one.names and other.names and not one.names & other.names
+    ):
+        return False
+    shared = len(one.stems & other.stems)
+    least = SAME_VERDICT if agree else OTHER_VERDICT
+    return shared >= 2 and shared >= least * min(len(one.stems), len(other.stems))
 
 
 def variants(base: Member, other: Member) -> bool:

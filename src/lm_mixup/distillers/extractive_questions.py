@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lm_mixup.distillers.extractive_clean import LONE_I, clean
+from lm_mixup.distillers.extractive_open import RANKS, kind_of, subject_of
 from lm_mixup.distillers.extractive_whole import is_refusal
-from lm_mixup.distillers.extractive_words import WORD, content_words, numbers
+from lm_mixup.distillers.extractive_words import WORD, content_order, content_words, numbers
 from lm_mixup.distillers.segments import split_sentences
 from lm_mixup.records import Message, Sample
 
@@ -18,12 +19,18 @@ SAME_QUESTION_WITH_ANSWERS = 0.55
 """… and with so large a share, where their answers are alike too."""
 ANSWERS_ALIKE = 0.2
 """Share of the shorter answer's content words that stand in the other, for answers to be alike."""
-RELATED_QUESTION = 0.5
+RELATED_QUESTION = 0.25
 """Questions with so large a share of the shorter one's content words in common may be joined."""
-RELATED_BY_ONE_WORD = 0.3
-"""Where only one content word is common, it must be so large a share of all."""
-BARE_WORDS = 6
-"""Answers of fewer words are numbered like their questions."""
+RELATED_FIRMLY = 0.5
+"""With so large a share they may be joined whatever their answers say."""
+CROSS_LEAST = 2
+"""Questions without a common word may be joined where their answers speak of so many of the other's words."""
+FRAME_WORDS = 12
+"""Questions of one frame ("Where is …?") are joined where they are no longer than this, …"""
+FRAME_ANSWER_STEMS = 25
+"""… and their answers not richer than this."""
+KEYWORDS_MOST = 10
+"""A turn of at most so many words without a mark at its end is a query in keywords."""
 STANDALONE_LEAST = 3
 """A later turn stands by itself only with so many content words, and none that points back."""
 
@@ -61,18 +68,39 @@ _ARTEFACT = re.compile(
     r"|design|draw|code|implement|phrase|paraphrase|translate|edit|fix|correct|summari[sz]e|act as"
     r"|pretend|imagine|role-?\s?play|tell me a|invent|produce|continue|"
     r"complete|convert|classify|categori[sz]e|extract|outline|sort|format|solve|think up)\b"
-    r"|\b(?:a|an|the|some|\d{1,3}|my|short|python|bash|sql) (?:\w{1,20} ){0,2}(?:script|poem|story|jokes?|essay"
+    r"|(?<!\bfor )(?<!\bof )(?<!\bin )(?<!\babout )(?<!writing )\b(?:a|an|the|some|\d{1,3}|my|short|python|bash|sql)"
+    r" (?:\w{1,20} ){0,2}(?:script|poem|story|jokes?|essay"
     r"|e-?mail|letter|song|lyrics|haiku|limerick|regex|tweet|speech|blog|dialogue?|screenplay|recipe|ascii)\b",
     re.IGNORECASE,
 )
-_NEEDS_CONTEXT = re.compile(
-    r"\b(?:listed|passage|paragraphs?|given|above|below|text|article|context|based on|according to"
-    r"|reference|mentioned|provided|sentence|extract|following|this (?:movie|book|person|company))\b",
+_PLEASE = re.compile(r"[ ,]+(?:pls|plz|plss)(?=[?.!]*$)", re.IGNORECASE)
+_ASKING = frozenset({"why", "measure", "when", "where", "how", "who", "what"})
+_WH = re.compile(r"(?:why|how|when|where|who|which|what (?!would|could|should))", re.IGNORECASE)
+_SORTING = re.compile(
+    r"(?:please |can you |could you )*(?:classify|categori[sz]e|sort|extract|identify|tell me (?:whether|which|if)|solve)\b",
     re.IGNORECASE,
 )
-_PERSONAL = re.compile(r"\b(?:you|your|yours|i|my|me|hal)\b", re.IGNORECASE)
-_POLITE = re.compile(r"^(?:please |can you |could you |would you )+", re.IGNORECASE)
-_HEAD = re.compile(r"(?:[^\s:?]+\s+){2,24}[^\s:?]+[:?]")
+"""Requests for one set answer: not to be mixed, but able to stand in a row."""
+_NEEDS_CONTEXT = re.compile(
+    r"\b(?:listed|passage|paragraphs?(?! of)|given|above|below|text|article|context|based on|according to"
+    r"|reference|mentioned|provided|sentence|extract|following(?! [\w' -]{1,60}: ?\S)|the author|th(?:is|ese|ose)(?![^:]{0,80}: ?\S)"
+    r"(?! (?:day|year|week|month|time)))\b",
+    re.IGNORECASE,
+)
+_PERSONAL = re.compile(r"\b(?:you|your|you're|yours|yourself|hal|alexa|siri)\b", re.IGNORECASE)
+_POLITE = re.compile(
+    r"^(?:please |can you |could you |would you )+"
+    r"|\b(?:how|what|where|when|why) (?:do|would|should|can|could) you\b(?! (?:not|like|feel|think|want|love|hate|know))"
+    r"|\b(?:if|when|that|things|ways|steps) you (?:can|could|should|need to|have to|want to|are)\b",
+    re.IGNORECASE,
+)
+_ADDRESSED = re.compile(
+    r"^(?:are|were|have|will|what(?:'s| is| are) your|do you|did you|can you|could you|would you|who are|how are) ?you?\b"
+    r"|\b(?:do|did|would|can|could) you (?:like|feel|think|want|love|hate|believe|prefer|have|know|remember|dream|eat|drink)\b",
+    re.IGNORECASE,
+)
+_FIRST_PERSON = re.compile(r"\b(?:i|i'm|im|my|me|we|our)\b", re.IGNORECASE)
+_TELLING = re.compile(r"^(?:please |can you |could you |would you |do you know )+", re.IGNORECASE)
 _GENERIC = frozenset(
     content_words(
         "best difference differences between main example examples name names people person world kind kinds "
@@ -89,6 +117,7 @@ _GENERIC = frozenset(
 _KINDS = re.compile(r"\b(?:how (?:many|much|long|often|old|far)|when|where|who)\b", re.IGNORECASE)
 """What is asked for (a count, a time, a place, a person): where it differs, the questions differ."""
 KIND_REACH = 200
+ORDER_REACH = 60
 _SOFT = content_words("general basic main simple typical common exactly really actually briefly short detail details")
 """Words that shade a question without making it another."""
 _OPPOSITES = frozenset(
@@ -103,14 +132,20 @@ _OPPOSITES = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A user turn, cleaned, with its words: ``stems`` as a set, ``signs`` the numbers and negations "
-    "that tell it apart.
+    """A user turn, cleaned, with its words.
+
+    ``stems`` are its content words, ``order`` the same in order; ``signs`` the numbers and negations that tell it apart;
+    ``subject`` what an open request is about, ``wide`` where it asks more than that.
     """
 
     text: str
     stems: frozenset[str]
     signs: frozenset[str]
     names: frozenset[str]
+    kind: str = "other"
+    subject: frozenset[str] = frozenset()
+    wide: bool = False
+    order: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, text: str) -> Question:
@@ -129,11 +164,15 @@ class Question:
             for i, word in enumerate(words)
             if i and word[0].isupper() and not word.isupper() and len(word) > 2
         )
-        return cls(text, stems, signs, names)
+        subject, wide = subject_of(text)
+        order = content_order(words[:ORDER_REACH])
+        return cls(text, stems, signs, names, kind_of(text[:KIND_REACH]), subject, wide, order)
 
     @property
     def artefact(self) -> bool:
         """Whether it asks for one made thing (a text, code, a rewriting), of which two cannot be mixed."""
+        if self.subject or (self.kind in _ASKING and _WH.match(self.text)):
+            return False  # "Write an article on rivers", "How do I make a song?"
         return _ARTEFACT.search(self.text[:300]) is not None
 
     @property
@@ -143,9 +182,27 @@ class Question:
         return text.endswith(("?", "？", "؟")) or _ASKS.match(text) is not None
 
     @property
+    def made(self) -> bool:
+        """Whether it asks for something written or built, which is no answer among others."""
+        return self.artefact and _SORTING.match(self.text) is None
+
+    @property
+    def keyword(self) -> bool:
+        """Whether it is a query in keywords ("lower back pain from desk work"), which means a question."""
+        words = self.text.split()
+        return 1 < len(words) <= KEYWORDS_MOST and self.text[-1].isalnum() and not _FIRST_PERSON.search(self.text)
+
+    @property
+    def rank(self) -> int:
+        """Its place among others asked in the same breath: what it is first, whether it is so last."""
+        return RANKS["open" if self.subject and not self.wide else self.kind]
+
+    @property
     def stands(self) -> bool:
         """Whether it can be understood, and asked by anyone, without what came before it."""
-        return not _NEEDS_CONTEXT.search(self.text) and not _PERSONAL.search(_POLITE.sub("", self.text))
+        if _NEEDS_CONTEXT.search(self.text) or _ADDRESSED.search(_TELLING.sub("", self.text)):
+            return False
+        return not _PERSONAL.search(_POLITE.sub("", self.text))
 
 
 def exchange(sample: Sample) -> tuple[str, str]:
@@ -199,12 +256,16 @@ def clean_question(text: str) -> str:
 def same_question(a: Question, b: Question, answers: tuple[frozenset[str], frozenset[str]]) -> bool:
     """Whether two user turns ask the same. ``answers`` are the content words of their answers.
 
-    Turns that differ in a number, a name, a negation or an opposite (higher, lower) never do, nor do turns whose short
-    answers differ.
+    Open requests about one subject do, whatever their wording. Turns of another kind (why, how, who …), or that differ
+    in a number, a name, a negation, an opposite (higher, lower) or the order of their words, never do.
     """
     if a.text == b.text or a.text.casefold().strip(" ?.!") == b.text.casefold().strip(" ?.!"):
         return True
-    if a.signs != b.signs or not a.stems or not b.stems:
+    if a.subject and b.subject:
+        return a.subject == b.subject
+    if a.signs != b.signs or not a.stems or not b.stems or bool(a.subject) != bool(b.subject):
+        return False
+    if a.kind != b.kind and "other" not in (a.kind, b.kind):
         return False
     shared = len(a.stems & b.stems)
     share = shared / (len(a.stems) + len(b.stems) - shared)
@@ -215,25 +276,34 @@ def same_question(a: Question, b: Question, answers: tuple[frozenset[str], froze
     shortest = min(len(answers[0]), len(answers[1]))
     if share < 1.0 and shortest < 5 and answers[0] != answers[1]:
         return False
-    alike = len(answers[0] & answers[1]) >= ANSWERS_ALIKE * shortest
+    common = len(answers[0] & answers[1])
+    both = a.stems & b.stems
+    if [s for s in a.order if s in both] != [s for s in b.order if s in both] and common < 0.5 * shortest:
+        return False  # "What makes a good unit test?", "What are unit tests good for?"
+    alike = common >= ANSWERS_ALIKE * shortest
     # in a long turn a single word can turn the question: there only answers that agree show that they are one
     return alike if share < SAME_QUESTION or len(a.stems) > 25 else True
 
 
 def related(a: Question, b: Question, answers: tuple[frozenset[str], frozenset[str]]) -> bool:
-    """Whether two different questions are about one thing, so that one user might ask both."""
-    shared = (a.stems & b.stems) - _GENERIC - numbers(a.stems)
-    if not shared:
-        return False
+    """Whether two different questions are about one thing, or have one frame, so that one user might ask both."""
     mine, theirs = a.stems - _GENERIC, b.stems - _GENERIC
-    smaller = min(len(mine), len(theirs))
-    if len(shared) < RELATED_QUESTION * smaller:
-        return False
-    # one word in common is enough only where it is what one of the questions is about
-    if len(shared) == 1 and smaller > 1 and len(shared) < RELATED_BY_ONE_WORD * len(mine | theirs):
-        return False
-    # the shared word must matter to both: the answers speak of it, or are too short to
-    return all(len(answer) <= 6 or shared & answer for answer in answers)
+    shared = (mine & theirs) - numbers(mine)
+    share = len(shared) / (min(len(mine), len(theirs)) or 1)
+    if share >= RELATED_FIRMLY:
+        return True
+    if share >= RELATED_QUESTION:
+        # what they share must matter to one at least: an answer speaks of it, or is too short to
+        return any(len(answer) <= 6 or shared & answer for answer in answers)
+    if len(mine & answers[1]) + len(theirs & answers[0]) >= CROSS_LEAST and not mine.isdisjoint(answers[1] | theirs):
+        return True
+    return _frame(a) == _frame(b) != "" and max(map(len, answers)) <= FRAME_ANSWER_STEMS
+
+
+def _frame(question: Question) -> str:
+    """The first two words of a short question that asks something, or ""."""
+    words = question.text.casefold().split()
+    return " ".join(words[:2]) if 2 < len(words) <= FRAME_WORDS and question.kind != "other" else ""
 
 
 def best_wording(questions: Sequence[str]) -> str:
@@ -248,27 +318,9 @@ def best_wording(questions: Sequence[str]) -> str:
     return min(questions, key=flaws)
 
 
-def join_questions(questions: Sequence[str], *, numbered: bool) -> str:
-    """Several short questions as one user turn: in a row, or numbered where their answers are bare."""
-    head = common_head(questions) if numbered else ""
-    if head:
-        return head + "\n" + "\n".join(f"{i}. {q[len(head) :].strip()}" for i, q in enumerate(questions, 1))
-    tidy = [finish_question(q) for q in questions]
-    if numbered:
-        return "\n".join(f"{i}. {q}" for i, q in enumerate(tidy, 1))
-    first_word = tidy[1].split(" ", 1)[0]
-    if (
-        len(tidy) == 2
-        and first_word in {"What", "How", "Why", "Who", "Where", "When", "Which"}
-        and tidy[0].endswith("?")
-    ):
-        return f"{tidy[0]} And {tidy[1][0].lower()}{tidy[1][1:]}"
-    return " ".join(tidy)
-
-
 def finish_question(text: str) -> str:
     """A question with its first letter in upper case and a mark at its end."""
-    text = text.strip()
+    text = _PLEASE.sub("", text.strip())
     if not text:
         return text
     if text[0].islower() and text[0].isascii():
@@ -277,21 +329,10 @@ def finish_question(text: str) -> str:
     if text[-1].isalnum() and text[-1].isascii() and "\n" not in text and len(split_sentences(text)) == 1:
         asks = re.match(
             r"(?:who|what|when|where|which|whose|why|how|is|are|was|were|do|does|did|can|could|should|would|will"
-            r"|has|have)\b",
+            r"|has|have|pourquoi|comment|quand|où|quel|quelle|quels|quelles|combien|wo|was|wie|wann|warum|wer|wieso|welcher?"
+            r"|cómo|cuándo|cuando|dónde|cuál|quién|cuánto)\b",
             text,
             re.IGNORECASE,
         )
         text += "?" if asks else "."
     return text
-
-
-def common_head(questions: Sequence[str]) -> str:
-    """The words up to a colon or a question mark that all begin with ("Identify which is a bird:"), or ""."""
-    found = _HEAD.match(questions[0])
-    head = found[0] if found else ""
-    return head if all(q.startswith(head) and len(q) > len(head) + 1 for q in questions) else ""
-
-
-def bare(answer: str) -> bool:
-    """Whether an answer is but a few words, which need their question beside them."""
-    return len(WORD.findall(answer)) < BARE_WORDS

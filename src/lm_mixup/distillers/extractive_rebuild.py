@@ -19,7 +19,9 @@ from lm_mixup.distillers.extractive_units import (
     Answer,
     Fused,
     Unit,
+    finish_sentences,
     leans,
+    open_with_definition,
     render,
 )
 from lm_mixup.distillers.extractive_whole import is_meta, is_whole
@@ -39,7 +41,7 @@ _DEFINES = re.compile(
 )
 
 
-def rebuild(answers: Sequence[Answer], *, max_chars: int) -> Fused:
+def rebuild(answers: Sequence[Answer], *, max_chars: int, subject: frozenset[str] = frozenset()) -> Fused:
     """One text from variants of it, the best-rated first: every claim once, in the order most variants agree on."""
     fused = Fused("", unfit=sum(a.dropped for a in answers))
     if len(answers) == 1 or len(answers[0].text) >= max_chars:
@@ -82,12 +84,14 @@ def rebuild(answers: Sequence[Answer], *, max_chars: int) -> Fused:
         fused.taken[unit.member] += 1
     if not chosen:  # nothing but talk about the talk: better that than nothing
         return Fused(answers[0].text, Counter({answers[0].member: len(answers[0].units)}), unfit=fused.unfit)
+    open_with_definition(chosen, subject)
     breaks = any("\n\n" in unit.gap for unit in chosen[:-1])
     for unit in chosen:
         if unit.prose and not breaks:
             unit.gap = " " if "\n" not in unit.gap else unit.gap
         if unit.prose and unit.body[0].islower() and unit.body[0].isascii():
             unit.body = unit.body[0].upper() + unit.body[1:]
+    finish_sentences(chosen)
     fused.text = render(chosen)
     return fused
 

@@ -8,9 +8,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from lm_mixup.distillers.extractive_whole import is_meta, is_whole, whole_segments
+from lm_mixup.distillers.extractive_polish import polish
+from lm_mixup.distillers.extractive_whole import breaks_off, is_filler, is_finished, is_meta, is_whole, whole_segments
 from lm_mixup.distillers.extractive_words import WORD, content_words, numbers, word_set
-from lm_mixup.distillers.segments import Kind
+from lm_mixup.distillers.segments import Kind, Segment, lost_capitals
 
 SAME_JACCARD = 0.5
 """Two sentences with so large a share of their content words in common say the same."""
@@ -37,6 +38,16 @@ _ANAPHORA = re.compile(
     r"(?:that|this)|because of this|both|one of|even)\b",
     re.IGNORECASE,
 )
+_DEFINES = re.compile(r"((?:\S+ ){1,6}?)(?:is|are|was|were|refers?|means?)\b")
+_PRONOUN = re.compile(
+    r"(?:(?:they|their|it|its|he|she|his|her)\b|(?:most|some|many|all|one|each|both|the \w+) of (?:them|it)\b)",
+    re.IGNORECASE,
+)
+_EMPTY_IT = re.compile(
+    r"it(?:['’]s| is| was| takes)(?: (?:also|not|very|quite|always|often|usually|a|an|the|best|more|important))*(?: \w+){1,2}? (?:to|that)\b",
+    re.IGNORECASE,
+)
+"""The "it" of "It is easy to …" stands for nothing that was said."""
 _LEANING = word_set("this these those such they it he she them")
 """Words that, among the first few of a sentence, lean on the one before."""
 _LEANING_REACH = 4
@@ -104,10 +115,20 @@ class Fused:
 def read_answer(text: str, member: int, rating: float) -> Answer:
     """A cleaned text as units, whole ones only."""
     segments, dropped = whole_segments(text)
+    segments = [
+        Segment(piece.kind, part)
+        for piece in segments
+        for part in (lost_capitals(piece.text, words=STUMP_WORDS) if piece.kind is Kind.PROSE else [piece.text])
+    ]
+    if segments and segments[-1].kind is Kind.PROSE and is_finished(segments[-1].text, text_chars=len(text)):
+        segments[-1] = Segment(Kind.PROSE, segments[-1].text.rstrip() + ".")
     units: list[Unit] = []
     for position, piece in enumerate(segments):
-        body = piece.body
+        body = polish(piece.body, first=not units) if piece.kind is Kind.PROSE else piece.body
         gap = piece.text[len(piece.text.rstrip()) :]
+        if piece.kind is Kind.PROSE and units and position + 1 < len(segments) and is_filler(body):
+            dropped += 1
+            continue
         unit = Unit(piece.kind, body, gap, content_words(body), member, position)
         if piece.kind is Kind.PROSE and any(u.prose and _repeats(unit, u) for u in units[-REPEAT_REACH:]):
             dropped += 1
@@ -188,6 +209,19 @@ def render(units: Sequence[Unit]) -> str:
     return "".join(parts)
 
 
+def finish_sentences(units: Sequence[Unit]) -> None:
+    """A full stop for each sentence that ended its own text without one, and now has another behind it."""
+    for unit, after in itertools.pairwise(units):
+        if (
+            unit.prose
+            and after.prose
+            and "\n" not in unit.gap
+            and unit.body[-1].isalnum()
+            and not breaks_off(unit.body)
+        ):
+            unit.body += "."
+
+
 def same_claim(a: frozenset[str], b: frozenset[str]) -> bool:
     """Whether two sentences (their content words) say the same."""
     if not a or not b:
@@ -222,6 +256,35 @@ def opens_leaning(sentence: str) -> bool:
 
 def leans(sentence: str) -> bool:
     """Whether a sentence needs the one before it to be understood."""
+    if _EMPTY_IT.match(sentence):
+        return False
     return _ANAPHORA.match(sentence) is not None or any(
         word.casefold() in _LEANING for word in WORD.findall(sentence[:60])[:_LEANING_REACH]
     )
+
+
+def leans_on_subject(sentence: str) -> bool:
+    """Whether a sentence leans by a pronoun for what the request is about, early in it, and by nothing else."""
+    return _PRONOUN.match(sentence) is not None
+
+
+def defines(sentence: str, subject: frozenset[str]) -> bool:
+    """Whether a sentence says what its subject is: "A black hole is a region …"."""
+    found = _DEFINES.match(sentence)
+    return found is not None and subject <= content_words(found[1])
+
+
+def open_with_definition(chosen: list[Unit], subject: frozenset[str]) -> None:
+    """Moves the sentence that opens its own text and says what the subject is to the front, with what leans on it."""
+    if not subject or defines(chosen[0].body, subject):
+        return
+    at = next((i for i, u in enumerate(chosen) if u.prose and u.position == 0 and defines(u.body, subject)), 0)
+    end = at + 1
+    while end < len(chosen) and chosen[end].member == chosen[at].member and leans(chosen[end].body):
+        end += 1
+    if at and all(unit.prose for unit in chosen[:end]):
+        moved = chosen[at:end]
+        if moved[-1].gap != " ":
+            moved[-1].gap, chosen[at - 1].gap = " ", moved[-1].gap
+        del chosen[at:end]
+        chosen[:0] = moved

@@ -6,14 +6,17 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import pairwise, takewhile
 
 from lm_mixup.distillers.extractive_units import (
     SAME_LEAST,
     Answer,
     Fused,
     Unit,
+    finish_sentences,
     leans,
+    leans_on_subject,
+    open_with_definition,
     opens_leaning,
     render,
     same_claim,
@@ -23,16 +26,20 @@ from lm_mixup.distillers.extractive_whole import is_meta, is_refusal, is_whole, 
 from lm_mixup.distillers.extractive_words import WORD, content_words, numbers, word_set
 from lm_mixup.distillers.segments import Kind, Segment, list_items
 
-NOVEL_SHARE = 0.5
+NOVEL_SHARE = 0.4
 """A sentence adds information where so large a share of its content words has not been said yet …"""
 NOVEL_LEAST = 3
-"""… and no fewer than so many."""
-SENTENCE_WORDS = (5, 60)
+"""… and no fewer than so many; one fewer will do …"""
+NOVEL_SHORT_SHARE = 0.5
+"""… where they are so large a share."""
+SENTENCE_WORDS = (4, 60)
 """Sentences of fewer or more words are not woven in: fragments and run-ons."""
 TOPIC_LEAST = 1
 """A sentence is on the topic where it shares so many content words with the question, or …"""
 TOPIC_BASE_LEAST = 2
 """… so many with the base's answer."""
+RIVAL_WORDS = 5
+"""Two sentences that begin with so many equal words say two things of one, of which only one will be right."""
 UNITS_READ = 200
 """Of an answer no more than so many units are looked at for something new."""
 HOME_SHARE = 0.2
@@ -60,24 +67,27 @@ def weave(
     max_added: int,
     max_chars: int,
     veto: Callable[[str, Sequence[str]], bool] | None = None,
+    subject: frozenset[str] = frozenset(),
+    reasons: bool = False,
 ) -> Fused:
     """The base with what the others add, at most ``max_added`` units and ``max_chars`` characters in all.
 
-    ``others`` in order of preference. A sentence goes in where it is whole, of a fit length, on the topic, in the
-    base's person, new (see the constants above), contradicts nothing, and can stand where it lands: one that leans on
-    the sentence before it ("They …", "However, …") goes in only right behind that one. ``veto`` (sentence, sentences
+    With ``reasons`` the answers are reasons for one statement: the first sentence of each is on the topic, and its
+    pronoun means what the statement speaks of. ``others`` in order of preference. A sentence goes in where it is whole, of a fit length, on the topic, in the
+    base's person, new (see the constants above), contradicts nothing, and can stand where it lands: one that leans on the
+    sentence before it ("They …", "However, …") goes in only right behind that one; or, where ``subject`` says what
+    an open request is about, behind a sentence on the subject, if it opens its answer and so can mean only that. ``veto`` (sentence, sentences
     that are in) has the last word against a sentence.
     """
     fused = Fused("", Counter({base.member: len(base.units)}), unfit=base.dropped + sum(a.dropped for a in others))
     units = list(base.units)
-    if others and len(base.text) < max_chars:
+    if others and len(base.text) < max_chars and not is_refusal(base.first):
         units, fused.corrected = _correct(base, others, fused)
-        weaving = _Weaving(base, units, question, fused, max_added, max_chars, veto)
+        weaving = _Weaving(base, units, question, fused, max_added, max_chars, veto, subject, reasons)
         for answer in others:
             weaving.take(replace(answer, units=answer.units[:UNITS_READ]))
-    for unit, after in pairwise(units):
-        if unit.prose and after.prose and "\n" not in unit.gap and unit.body[-1].isalnum():
-            unit.body += "."  # it ended its own text without one
+    open_with_definition(units, subject)
+    finish_sentences(units)
     fused.text = render(units)
     return fused
 
@@ -94,8 +104,11 @@ class _Weaving:
         max_added: int,
         max_chars: int,
         veto: Callable[[str, Sequence[str]], bool] | None,
+        subject: frozenset[str],
+        reasons: bool,
     ) -> None:
-        self.units, self.question, self.fused, self.veto = units, question, fused, veto
+        self.units, self.question, self.fused, self.veto, self.subject = units, question, fused, veto, subject
+        self.reasons = reasons
         self.max_chars, self.left = max_chars, max_added
         self.base_stems = base.stems
         self.verdict = verdict(base.first)
@@ -129,7 +142,7 @@ class _Weaving:
                 continue
             new = unit.stems - self.covered
             # a list is weighed item by item when it grows another
-            if len(new) < NOVEL_LEAST or (unit.prose and len(new) < NOVEL_SHARE * len(unit.stems)):
+            if not _is_new(new, unit):
                 self.fused.repeats += 1
             elif self.left <= 0 or self.size + len(unit.body) + 2 > self.max_chars:
                 self.fused.unfit += 1
@@ -145,11 +158,15 @@ class _Weaving:
         unit = answer.units[number]
         before = answer.units[number - 1] if number else None
         if unit.prose:
-            anchor = landed.get(before.position) if before else None
+            anchor = landed.get(before.position) if before else self._on_subject(unit)
             after = answer.units[number + 1] if number + 1 < len(answer.units) else None
-            if not self._fits(unit, anchor):
+            opens = self.reasons and number == 0
+            if not self._fits(unit, anchor, opens=opens):
                 return False
-            if not _insert(self.units, unit, anchor, landed.get(after.position) if after else None):
+            if opens and leans(unit.body):
+                unit.gap = " "  # it speaks of what the statement speaks of, and so comes first
+                self.units.insert(0, unit)
+            elif not _insert(self.units, unit, anchor, landed.get(after.position) if after else None):
                 return False
             self.size += len(unit.body) + 1
             self.fused.taken[answer.member] += 1
@@ -167,16 +184,17 @@ class _Weaving:
         self.fused.taken[answer.member] += 2
         return True
 
-    def _fits(self, unit: Unit, anchor: Unit | None) -> bool:
+    def _fits(self, unit: Unit, anchor: Unit | None, *, opens: bool) -> bool:
         # what follows a sentence that is in goes on with its topic; what comes from elsewhere has to share words
         on_topic = (
             anchor is not None
+            or opens
             or len(unit.stems & self.question) >= TOPIC_LEAST
             or len(unit.stems & self.base_stems) >= TOPIC_BASE_LEAST
         )
         if not on_topic or not _fit_sentence(unit, personal=self.personal):
             return False
-        if anchor is None and (self.sectioned or leans(unit.body)):
+        if anchor is None and (self.sectioned or (leans(unit.body) and not (opens and leans_on_subject(unit.body)))):
             return False  # whose section it belongs to, or what it speaks of, could not be told
         if leans(unit.body) and _CLOSING.match(unit.body):
             return False
@@ -184,6 +202,13 @@ class _Weaving:
         if any(_contradicts(unit, u) for u in present):
             return False
         return self.veto is None or not self.veto(unit.body, [u.body for u in present])
+
+    def _on_subject(self, unit: Unit) -> Unit | None:
+        """Where the first sentence of an answer leans on the subject of the request: the sentence that names it last."""
+        if not self.subject or not leans_on_subject(unit.body):
+            return None
+        named = [u for u in self.units if u.prose and self.subject <= content_words(" ".join(u.body.split()[:8]))]
+        return named[-1] if named else None
 
     def _grow(self, mine: Unit, theirs: Unit, member: int) -> bool:
         if self.counted:
@@ -195,8 +220,18 @@ class _Weaving:
         return grown > 0
 
 
+def _is_new(new: frozenset[str] | set[str], unit: Unit) -> bool:
+    """Whether the content words of a unit that are new are enough to make it worth its place."""
+    if len(new) >= NOVEL_LEAST:
+        return not unit.prose or len(new) >= NOVEL_SHARE * len(unit.stems)
+    return unit.prose and len(new) == NOVEL_LEAST - 1 and len(new) >= NOVEL_SHORT_SHARE * len(unit.stems)
+
+
 def _contradicts(new: Unit, old: Unit) -> bool:
     """Whether two sentences speak of one thing, and one denies what the other says, or gives other figures for it."""
+    begins = zip(WORD.findall(new.body[:120]), WORD.findall(old.body[:120]), strict=False)
+    if sum(1 for _ in takewhile(lambda pair: pair[0].casefold() == pair[1].casefold(), begins)) >= RIVAL_WORDS:
+        return True  # "The honeycomb was invented by …", by two different people
     mine, theirs = numbers(new.stems), numbers(old.stems)
     a, b = new.stems - mine, old.stems - theirs
     shared = len(a & b)

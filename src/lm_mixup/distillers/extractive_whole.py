@@ -8,7 +8,7 @@ import itertools
 import re
 from collections.abc import Iterator
 
-from lm_mixup.distillers.extractive_words import FUNCTION_WORDS, WORD
+from lm_mixup.distillers.extractive_words import FUNCTION_WORDS, WORD, word_set
 from lm_mixup.distillers.segments import Kind, Segment, list_items, segment, split_sentences
 
 _PLACEHOLDER = re.compile(r"_URL_\d+_|\[(?:URL|LINK)\]")
@@ -29,6 +29,11 @@ _META = re.compile(
     r"|thanks|source:|sources:|edit:|tl;?dr"
     r"|as an ai|as a (?:large )?language model|i am an ai|i'm an ai|i am a helpful|i am (?:a|an) (?:open"
     r"|large|chat|ai)|i'm (?:a|an) (?:open|large|chat|ai)"
+    r"|stay safe|take care|have (?:a|an) (?:nice|great|good|lovely|wonderful) |enjoy!|cheers\b|idk\b|lol\b|i don'?t know\b.{0,12}$"
+    r"|that'?s (?:it|all)[.!]|hope (?:so|you)|hope it|you'?ve? got this|don'?t worry, everything|careful[.!]|fun fact[.!]"
+    r"|(?:\S+ ){1,6}(?:is|are) (?:a |an )?(?:very |really |quite )?(?:interesting|fascinating|cool|great|good|broad|complex"
+    r"|nice)(?: and \w+)? (?:topic|subject|question|thing)s?\b"
+    r"|(?:there (?:is|are)|i could|one could) (?:so )?much (?:more )?to say"
     r"|i am joi|i'm open ?assistant|i am open ?assistant|below (?:is|are) (?:a|an|the|some) "
     r"(?:instruction|question|example)|here'?s? (?:is )?(?:my|the) (?:answer|response)"
     r"|(?:sure|certainly|of course|absolutely|okay|ok|yes of course|great question|good question)[!,. ])",
@@ -46,17 +51,56 @@ _REFUSAL = re.compile(
     r"|\bi'?m not sure\b|\bi have no idea\b|\bi was (?:curious|wondering)\b",
     re.IGNORECASE,
 )
+FILLER_CHARS = 40
+UNCUT_CHARS = 350
+"""Texts of no more characters are not thought to have been cut off by a limit."""
+UNCUT_WORDS = 5
+_OPENS_CLAUSE = word_set("and or but because when which that if so while although since who where as than then")
+_WANTS_MORE = FUNCTION_WORDS | word_set(
+    "because between into than about through during such very more most being been quand que qui et der die das und"
+) - word_set("it this that these those there so not")
 _ENDS_WHOLE = re.compile(r"[.!?…。！？｡؟۔।॥:;*`|$%)\]}>\"'”’»」』）~]\s*$|[\U0001f300-\U0001faff☀-➿]\ufe0f?\s*$")
 
 
 def is_refusal(text: str) -> bool:
     """Whether a text (short, or by its first words) declines to answer."""
-    return _REFUSAL.search(text[:200]) is not None
+    return _REFUSAL.search(text[:200].replace("’", "'")) is not None
 
 
 def is_meta(sentence: str) -> bool:
     """Whether a sentence speaks about the conversation, not about the question."""
-    return _META.match(sentence) is not None
+    return _META.match(sentence.replace("’", "'")) is not None
+
+
+def is_filler(sentence: str) -> bool:
+    """Whether a sentence says nothing, wherever it stands: "Stay safe!", "lol", "Great question!"."""
+    return len(sentence) < FILLER_CHARS and _META.match(sentence) is not None and sentence[-1:] in ".!"
+
+
+def breaks_off(sentence: str) -> bool:
+    """Whether the last word of a sentence wants another one: "… ranging from"."""
+    words = WORD.findall(sentence[-40:].casefold())
+    return bool(words) and words[-1] in _WANTS_MORE
+
+
+def is_finished(sentence: str, *, text_chars: int) -> bool:
+    """Whether a last sentence without a full stop was left without it by its author, and not cut off.
+
+    So it is in a short English text, where it does not end in a word that wants another one, nor in the beginning of a
+    clause ("… and the machine").
+    """
+    words = WORD.findall(sentence.casefold())
+    if text_chars > UNCUT_CHARS or len(words) < UNCUT_WORDS or not sentence.rstrip()[-1:].isalnum():
+        return False
+    if words[-1] in _WANTS_MORE or len(words[-1]) < 2 or sum(word in FUNCTION_WORDS for word in words) < 2:
+        return False
+    opened = max((i for i, word in enumerate(words) if word in _OPENS_CLAUSE), default=-1)
+    tail = words[opened + 1 :]
+    return (
+        opened < 0
+        or len(tail) > 2
+        or (len(tail) > 0 and tail[0] not in FUNCTION_WORDS and words[opened] in ("and", "or"))
+    )
 
 
 def is_whole(text: str) -> bool:
@@ -168,7 +212,8 @@ def _before_soup(pieces: list[Segment]) -> tuple[list[Segment], int]:
 def _without_cut_end(pieces: list[Segment], *, text_cut: bool) -> tuple[list[Segment], int]:
     last = pieces[-1]
     if last.kind is Kind.PROSE and len(pieces) > 1:
-        if text_cut or (not is_whole(last.text) and _punctuated(pieces[:-1])):
+        done = is_finished(last.text, text_chars=sum(len(p.text) for p in pieces))
+        if text_cut or (not is_whole(last.text) and not done and _punctuated(pieces[:-1])):
             # what broke off is dropped, and a lead-in ("Here are some ideas:") that now leads to nothing with it
             rest = pieces[:-1] if not is_whole(last.text) else pieces
             return _without_dangling(rest), len(pieces) - len(rest)

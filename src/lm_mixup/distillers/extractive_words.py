@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 
 # letters with their combining marks, in every script; Python's \w has no vowel signs of Hindi or Arabic
@@ -56,12 +57,12 @@ def stem(word: str) -> str:
     word = word.casefold().replace("’", "'")
     if word.endswith("'s"):
         word = word[:-2]
-    if len(word) > 4 and word.isascii():
+    if len(word) > 3 and word.isascii():
         for ending in ("ingly", "ations", "ation", "ing", "ies", "edly", "ed", "es", "ly", "s"):
             if word.endswith(ending) and len(word) - len(ending) >= 3:
                 word = word[: -len(ending)]
                 break
-        if word.endswith(("e", "y", "i")) and len(word) > 4:
+        if word.endswith(("e", "y", "i")) and len(word) > 3:
             word = word[:-1]
         if len(word) > 4 and word[-1] == word[-2]:
             word = word[:-1]
@@ -83,6 +84,11 @@ def content_words(text: str) -> frozenset[str]:
     "character pairs.
     """
     return frozenset(part for word in WORD.findall(text) for part in _content(word))
+
+
+def content_order(words: Sequence[str]) -> tuple[str, ...]:
+    """The stems of :func:`content_words` in the order of the text, each once."""
+    return tuple(dict.fromkeys(part for word in words for part in _content(word)))
 
 
 def numbers(stems: frozenset[str]) -> frozenset[str]:

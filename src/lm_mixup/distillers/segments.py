@@ -375,3 +375,26 @@ def _ends_sentence(text: str, start: int, found: re.Match[str]) -> bool:
         before = text[max(start, found.start() - 40) : found.start() - len(token)].rstrip()
         return bool(before) and not before.endswith((":", ".", ";", "\n"))
     return True
+
+
+_LOST_CAPITAL = re.compile(r"(?<=[a-z\d)\]][a-z\d)\]\"])[.!?][\"')]?( )(?=[a-z])")
+
+
+def lost_capitals(sentence: str, *, words: int) -> list[str]:
+    """A sentence parted where only a lost capital letter had joined two ("… ended. the king …"), each of ``words``.
+
+    The pieces joined are the sentence. Not parted: code, and what follows an abbreviation.
+    """
+    if "`" in sentence or "\n" in sentence:
+        return [sentence]
+    pieces, start = [], 0
+    for found in _LOST_CAPITAL.finditer(sentence):
+        last = sentence[start : found.start()].rsplit(" ", 1)[-1].casefold().strip("(\"'")
+        if (
+            last in _ABBREVIATIONS
+            or min(len(sentence[start : found.start()].split()), len(sentence[found.end() :].split())) < words
+        ):
+            continue
+        pieces.append(sentence[start : found.end()])
+        start = found.end()
+    return [*pieces, sentence[start:]]
