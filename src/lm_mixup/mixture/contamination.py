@@ -66,7 +66,7 @@ class Benchmarks:
         )
 
 
-def near_benchmarks(vectors: Vectors, benchmarks: Vectors, *, threshold: float = 0.9) -> npt.NDArray[np.bool_]:
+def near_benchmarks(vectors: Vectors, benchmarks: Vectors, *, threshold: float = 0.75) -> npt.NDArray[np.bool_]:
     """(n,) whether a row's vector is nearer than ``threshold`` (cosine) to a benchmark's. Both are unit rows."""
     if not len(vectors) or not len(benchmarks):
         return np.zeros(len(vectors), np.bool_)
