@@ -173,6 +173,46 @@ def test_hardly_any_rows_are_joined_too(n):
     assert not joint.flagged.any()
 
 
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 1000), missing=st.floats(0, 0.6), raters=st.integers(1, 4))
+def test_joint_curation_where_raters_left_rows_out(seed, missing, raters):
+    rng = np.random.default_rng(seed)
+    vectors, _ = clustered(60, seed=seed)
+    ratings = rng.integers(0, 6, (60, raters)).astype(float)
+    ratings[rng.random(ratings.shape) < missing] = np.nan
+    rows = np.flatnonzero(~np.isnan(ratings).all(axis=1))
+    joint = curate_jointly(ratings[rows], build(vectors, 16), rows=rows)
+    given_ = ratings[rows][~np.isnan(ratings[rows])]
+    assert ((joint.curated >= given_.min()) & (joint.curated <= given_.max())).all()
+    assert ((joint.confidence >= 0) & (joint.confidence <= 1)).all()
+    assert not joint.flagged[np.isnan(ratings[rows])].any()
+    # the order of the raters, and a rater of nothing, change nothing
+    other = np.concatenate([ratings[rows][:, ::-1], np.full((len(rows), 1), np.nan)], axis=1)
+    again = curate_jointly(other, build(vectors, 16), rows=rows)
+    np.testing.assert_allclose(again.curated, joint.curated)
+    with pytest.raises(ValueError, match="leave rows out"):
+        curate_jointly(np.full((60, 2), np.nan), build(vectors, 4))
+
+
+def test_raters_that_agree_are_believed_and_one_against_two_is_flagged():
+    vectors, true, _ = noisy(300, classes=6)
+    ratings = np.stack([true, true, true], axis=1)
+    whole = curate_jointly(ratings, build(vectors, 24))
+    assert whole.confidence.min() == 1
+    ratings[7, 0] = (true[7] + 3) % 6
+    joint = curate_jointly(ratings, build(vectors, 24))
+    assert joint.flagged[7].tolist() == [True, False, False]
+    assert joint.confidence[7] == pytest.approx(2 / 3)
+    assert joint.flagged.sum() == 1
+
+
+def test_a_stage_told_to_flag_regardless_does_what_the_premise_forbids():
+    vectors, _, observed = noisy(300, wrong=1.0)
+    graph = build(vectors, 24)
+    assert not CurateStage().run(observed, graph).flagged.any()
+    assert CurateStage(most_wrong=1).run(observed, graph).flagged.any()
+
+
 def test_a_seed_decides_the_result():
     vectors, _, observed = noisy(300)
     graph = build(vectors, 24)

@@ -308,11 +308,14 @@ class Joint:
     """What several raters' ratings of n rows come to together.
 
     ``curated`` (n,): the joint rating, on the scale of the raters taken together. ``flagged`` (n, raters): that rater's
-    class is two or more away from the joint one. ``agreement`` (raters, raters): their rank correlations.
+    class is two or more away from the joint one; never where it gave none. ``confidence`` (n,) float32 in 0–1: the
+    share of the row's raters that, each read on the common scale, are within one class of the joint rating.
+    ``agreement`` (raters, raters): their rank correlations over the rows that both rated, NaN without any.
     """
 
     curated: Float64s
     flagged: Bools
+    confidence: Float32s
     agreement: Float64s
 
 
@@ -325,7 +328,9 @@ def curate_jointly(
     neighbor_weight: float = 0.25,
     copies_at: float = 0.999,
 ) -> Joint:
-    """Several raters' ratings (n, raters), floats without NaN, into one rating a row. Our own: no published method.
+    """Several raters' ratings (n, raters), floats, into one rating a row. Our own: no published method.
+
+    NaN where a rater gave none; each row has one rating or more. ``rows`` as in :func:`curate`.
 
     Raters differ in scale more than in order (one gives 2 where another gives 4), so each rater's ratings are turned
     into ranks, standardised, and averaged; the average over a row's nearest ``neighbors``, standardised as well, joins
@@ -336,21 +341,48 @@ def curate_jointly(
     chosen = np.arange(graph.n) if rows is None else np.asarray(rows, np.int64)
     if values.ndim != 2 or len(values) != len(chosen) or not values.shape[1]:
         raise ValueError(f"expected ratings of shape ({len(chosen)}, raters), got {values.shape}")
-    if not np.isfinite(values).all():
-        raise ValueError("a rating is missing or not finite: leave failed ratings out, they are no numbers")
+    given = ~np.isnan(values)
+    if not given.any(axis=1).all() or np.isinf(values).any():
+        raise ValueError("a rating is infinite, or a row has none: leave rows out that nobody rated")
+    raters = values.shape[1]
     if not len(values):
-        return Joint(np.empty(0), np.empty(values.shape, np.bool_), np.eye(values.shape[1]))
-    scores = np.stack([_standard(_ranks(column)) for column in values.T], axis=1)
-    joint = scores.mean(axis=1)
+        return Joint(np.empty(0), np.empty(values.shape, np.bool_), np.empty(0, np.float32), np.eye(raters))
+    everything = values[given]
+    scores, common = np.full(values.shape, np.nan), np.full(values.shape, np.nan)
+    for rater in np.flatnonzero(given.any(axis=0)):
+        mine = given[:, rater]
+        ranks = _ranks(values[mine, rater])
+        scores[mine, rater] = _standard(ranks)
+        common[mine, rater] = np.quantile(everything, (ranks - 0.5) / len(ranks))
+    joint = np.nanmean(scores, axis=1)
     near = _near(graph, chosen, copies_at)
     votes = near.usable & (near.usable.cumsum(axis=1) <= neighbors)
     heard = votes.sum(axis=1)
     around = np.where(votes, joint[near.ids], 0).sum(axis=1) / np.maximum(heard, 1)
     mixed = _standard(joint) + neighbor_weight * np.where(heard > 0, _standard(around), 0)
-    level = (_ranks(mixed) - 0.5) / len(values)
-    curated = np.quantile(values, level)
-    apart = np.abs(np.floor(values + 0.5) - np.floor(curated + 0.5)[:, None])
-    return Joint(curated, apart >= 2, (scores.T @ scores) / len(values))
+    # rounded: the order of the raters decides the last bits, and must not part what is tied
+    level = (_ranks(mixed.round(9)) - 0.5) / len(values)
+    curated = np.quantile(everything, level)
+    agree = (_classes_apart(common, curated) <= 1).sum(axis=1) / given.sum(axis=1)
+    flagged = _classes_apart(values, curated) >= 2
+    return Joint(curated, flagged, agree.astype(np.float32), _agreement(scores))
+
+
+def _classes_apart(values: Float64s, curated: Float64s) -> Float64s:
+    """(n, raters) How many classes each rating is away from the row's joint one; NaN where there is none."""
+    apart: Float64s = np.abs(np.floor(values + 0.5) - np.floor(curated + 0.5)[:, None])
+    return apart
+
+
+def _agreement(scores: Float64s) -> Float64s:
+    raters = scores.shape[1]
+    out = np.full((raters, raters), np.nan)
+    for a in range(raters):
+        for b in range(raters):
+            both = ~np.isnan(scores[:, a] + scores[:, b])
+            if both.any():
+                out[a, b] = float((_standard(scores[both, a]) * _standard(scores[both, b])).mean())
+    return out
 
 
 def _ranks(values: Float64s) -> Float64s:

@@ -10,9 +10,12 @@ import numpy.typing as npt
 import orjson
 import pyarrow as pa
 
+from lm_mixup.curation import curate_jointly
 from lm_mixup.pipeline import Walk
+from lm_mixup.pool.ratings import Ratings
 from lm_mixup.recipe import parse_budget
 from lm_mixup.records import Cluster
+from lm_mixup.selection import long_tail, near_duplicates
 from lm_mixup.stages.cluster import Clustered
 from lm_mixup.stages.distill import as_cluster
 from lm_mixup.stages.select import Candidates
@@ -26,6 +29,47 @@ def cluster_all(walk: Walk) -> Clustered:
     walk.embed()
     walk.graph()
     return walk.steps.cluster_rows(np.arange(len(walk.steps.pool), dtype=np.int64))
+
+
+def duplicates(walk: Walk, threshold: float) -> list[str | None]:
+    """For each row of the pool the id of the first kept row that is as near, standing for it; None if it is kept."""
+    walk.embed()
+    stands = near_duplicates(walk.steps.vectors, threshold=threshold).stands_for
+    ids = walk.steps.pool.column("id").to_pylist()
+    return [None if first == row else ids[first] for row, first in enumerate(stands.tolist())]
+
+
+def long_tails(walk: Walk, k: int) -> list[float]:
+    """The long-tail score of each row of the pool, among the k nearest of the graph."""
+    walk.embed()
+    walk.graph()
+    return [round(score, 4) for score in long_tail(walk.steps.graph_of_pool(), k=k).tolist()]
+
+
+def curate_together(walk: Walk, given: Ratings) -> dict[str, list[Any]]:
+    """Columns by name for the rows of the pool: their raters' ratings curated jointly; nulls where nobody rated.
+
+    ``rating`` is the plain mean, ``flagged`` says that at least one rater is, and ``flagged_raters`` which.
+    """
+    walk.embed()
+    walk.graph()
+    row_of = {id_: row for row, id_ in enumerate(given.ids)}
+    places = np.array([row_of.get(id_, -1) for id_ in walk.steps.pool.column("id").to_pylist()], np.int64)
+    rated = np.flatnonzero(places >= 0)
+    rated = rated[~np.isnan(given.values[places[rated]]).all(axis=1)]
+    values = given.values[places[rated]]
+    found = curate_jointly(values, walk.steps.graph_of_pool(), rows=rated)
+    count = len(places)
+    columns: dict[str, list[Any]] = {name: [None] * count for name in ("rating", "curated_rating", "confidence")}
+    columns |= {"flagged": [False] * count, "flagged_raters": [[] for _ in range(count)]}
+    means = np.nanmean(values, axis=1) if len(values) else np.empty(0)
+    for at, row in enumerate(rated.tolist()):
+        names = [name for name, flag in zip(given.raters, found.flagged[at].tolist(), strict=True) if flag]
+        columns["rating"][row] = round(float(means[at]), 4)
+        columns["curated_rating"][row] = round(float(found.curated[at]), 4)
+        columns["confidence"][row] = round(float(found.confidence[at]), 4)
+        columns["flagged"][row], columns["flagged_raters"][row] = bool(names), names
+    return columns
 
 
 def distill_labelled(walk: Walk, labels: Sequence[object]) -> Iterator[dict[str, Any]]:

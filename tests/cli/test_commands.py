@@ -162,13 +162,39 @@ def test_from_file_to_file(pool: Path, tmp_path: Path):
     assert not list(tmp_path.glob("*.work"))
 
 
-def test_curate_from_file_to_file_takes_a_raters_column(pool: Path, tmp_path: Path):
-    ratings = jsonl(tmp_path / "r.jsonl", [{"id": r["id"], "ann": r["mark"] + 1, "bob": 4 - r["mark"]} for r in rows()])
-    assert "ann" in lm_mixup("curate", pool, "--ratings", ratings, "-o", tmp_path / "c.jsonl", code=2).stderr
-    lm_mixup("curate", pool, "--ratings", ratings, "--rater", "bob", "-o", tmp_path / "c.jsonl")
+def test_curate_from_file_to_file_takes_a_raters_column_or_all_of_them_jointly(pool: Path, tmp_path: Path):
+    rated = [{"id": r["id"], "ann": r["mark"] + 1, "bob": 4 - r["mark"]} for r in rows()]
+    ratings = jsonl(tmp_path / "r.jsonl", [{"id": "sleep-0", "ann": 1, "bob": None}, *rated[:-6], *rated[-2:]])
+    lm_mixup("curate", pool, "--ratings", ratings, "--rater", "bob", "-o", tmp_path / "c.jsonl", "--limit", 9)
     out = read(tmp_path / "c.jsonl")
-    assert [row["rating"] for row in out] == [4 - r["mark"] for r in rows()]
+    assert [row["rating"] for row in out] == [4 - r["mark"] for r in rows()[:9]]
     assert all({"curated_rating", "flagged", "confidence"} <= set(row) for row in out)
+    assert "ann, bob" in lm_mixup("curate", pool, "--ratings", ratings, "-o", tmp_path / "j.jsonl").stderr
+    out = read(tmp_path / "j.jsonl")
+    assert [{k: row[k] for k in rows()[0]} for row in out] == rows()
+    for row, given in zip(out, rows(), strict=True):
+        assert row["flagged"] == bool(row["flagged_raters"])
+        if row["id"] in ("sleep-1", "sleep-2", "bees-0"):  # whom nobody rated
+            assert row["curated_rating"] is row["confidence"] is row["rating"] is None
+        else:
+            assert row["rating"] == (1 if row["id"] == "sleep-0" else 2.5), given
+            assert 1 <= row["curated_rating"] <= 4
+            assert 0 <= row["confidence"] <= 1
+    assert "carl" in lm_mixup("curate", pool, "--ratings", ratings, "--rater", "carl", "-o", "x", code=2).stderr
+
+
+def test_dedup_and_longtail_from_file_to_file(pool: Path, tmp_path: Path):
+    twice = jsonl(tmp_path / "twice.jsonl", [*rows(), *({**r, "id": r["id"] + "-again"} for r in rows()[:4])])
+    out, kept, rare = (tmp_path / f"{name}.jsonl" for name in ("out", "kept", "rare"))
+    assert "4 of 19 rows" in lm_mixup("dedup", twice, "-o", out, "--threshold", 0.999).stderr
+    assert [row["stands_for"] for row in read(out)] == [None] * 15 + [r["id"] for r in rows()[:4]]
+    lm_mixup("dedup", twice, "-o", kept, "--threshold", 0.999, "--drop")
+    assert read(kept) == rows()
+    lm_mixup("longtail", twice, "-o", rare, "--k", 1)
+    scores = [row["long_tail"] for row in read(rare)]
+    assert scores[:4] == scores[15:] == [0] * 4
+    assert all(0 < score < 1 for score in scores[4:15])
+    assert not list(tmp_path.glob("*.work"))
 
 
 def test_ratings_of_a_column_are_taken_as_they_are(pool: Path, tmp_path: Path):

@@ -19,9 +19,12 @@ from lm_mixup.cli import options as o
 
 if TYPE_CHECKING:
     from lm_mixup.pipeline import Walk
+    from lm_mixup.pool.ratings import Ratings
     from lm_mixup.recipe import Recipe
 
 Paths = Annotated[list[str], typer.Argument(metavar="RUN|POOL...", help="A run folder; or, with -o, pools.")]
+PoolPaths = Annotated[list[str], typer.Argument(metavar="POOL...", help="Pools.")]
+OutputFile = Annotated[Path, typer.Option("--output", "-o", metavar="OUT.jsonl", help="The file to write.")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", metavar="OUT.jsonl", help="From file to file.")]
 
 
@@ -32,6 +35,8 @@ def register(app: typer.Typer) -> None:
         curate
     )
     app.command("cluster", help="Group samples within a size band; from file to file it adds `cluster`.")(cluster)
+    app.command("dedup", help="Find near-duplicates, from file to file: adds `stands_for`, or drops them.")(dedup)
+    app.command("longtail", help="Score how rare samples are, from file to file: adds `long_tail`.")(longtail)
     app.command("distill", help="Turn each cluster into one sample.")(distill)
     app.command("rerate", help="Rate the distillates of a run again.")(rerate)
     app.command("select", help="Take the budget; from file to file: the best rows of rated ones.")(select)
@@ -144,19 +149,87 @@ def curate(
     limit: o.Limit = None,
     quiet: o.Quiet = False,
 ) -> None:
-    """Correct ratings by their neighbours."""
+    """Correct ratings by their neighbours; several raters jointly, unless --rater picks one."""
     if output is None:
         return _on_run("curate", paths, settings, quiet)
-    from lm_mixup.api import read_ratings
+    from lm_mixup.pool.ratings import read_all_ratings
 
     resolved = o.recipe_from(recipe, settings, columns=columns, limit=limit)
-    with _job(paths, output, resolved, read_ratings(ratings, rater), quiet) as job:
+    given: Ratings | None = None
+    if ratings is not None:
+        given = read_all_ratings(ratings, raters=None if rater is None else [rater])
+    if given is not None and len(given.raters) > 1:
+        return _curate_together(paths, output, resolved, given, quiet)
+    with _job(paths, output, resolved, given.of() if given else None, quiet) as job:
         for step in (job.walk.embed, job.walk.graph, job.walk.rate, job.walk.curate):
             step()
         table = job.walk.run.read_records("curate")
         names = ("rating", "curated_rating", "flagged", "confidence")
         _write(output, _added(job, {name: table.column(name).to_pylist() for name in names}))
     return None
+
+
+def _curate_together(paths: list[str], output: Path, recipe: Recipe, given: Ratings, quiet: bool) -> None:
+    import numpy as np
+
+    from lm_mixup import piecework
+    from lm_mixup.cli import console
+
+    # the pool carries any rating of a row, so that it counts whom the file covers; no row is rated anew
+    best = np.fmax.reduce(given.values, axis=1, initial=-1.0)
+    covered = {id_: float(value) for id_, value in zip(given.ids, best, strict=True) if value >= 0}
+    with _job(paths, output, recipe, covered, quiet) as job:
+        _write(output, _added(job, piecework.curate_together(job.walk, given)))
+    if not quiet:
+        named = ", ".join(given.raters)
+        console.err.print(f"curated jointly: {named}; --rater NAME takes one of them alone", markup=False)
+
+
+def dedup(
+    paths: PoolPaths,
+    output: OutputFile,
+    threshold: Annotated[float, typer.Option(min=0, max=1, help="Cosine from which on rows are the same.")] = 0.92,
+    drop: Annotated[bool, typer.Option("--drop", help="Leave duplicates out instead of marking them.")] = False,
+    recipe: o.RecipeFile = None,
+    settings: o.Settings = None,
+    columns: o.Columns = None,
+    limit: o.Limit = None,
+    quiet: o.Quiet = False,
+) -> None:
+    """Find near-duplicates: the first of them stays, and its id is the others' `stands_for`; null where a row stays."""
+    from lm_mixup import piecework
+    from lm_mixup.cli import console
+
+    resolved = o.recipe_from(recipe, settings, columns=columns, limit=limit)
+    with _job(paths, output, resolved, None, quiet) as job:
+        found = piecework.duplicates(job.walk, threshold)
+        rows = _added(job, {"stands_for": found})
+        kept = (_without(row, "stands_for") for row in rows if row["stands_for"] is None)
+        _write(output, kept if drop else rows)
+    if not quiet:
+        count = sum(first is not None for first in found)
+        console.err.print(f"{count:,} of {len(found):,} rows are near-duplicates of an earlier one", markup=False)
+
+
+def longtail(
+    paths: PoolPaths,
+    output: OutputFile,
+    k: Annotated[int, typer.Option("--k", min=1, help="Nearest rows that the score is taken over.")] = 15,
+    recipe: o.RecipeFile = None,
+    settings: o.Settings = None,
+    columns: o.Columns = None,
+    limit: o.Limit = None,
+    quiet: o.Quiet = False,
+) -> None:
+    """Score how rare samples are: `long_tail` is the mean cosine distance to the k nearest rows; larger is rarer."""
+    from lm_mixup import piecework
+
+    resolved = o.recipe_from(recipe, settings, columns=columns, limit=limit)
+    if resolved.neighbors.k < k:
+        neighbors = resolved.neighbors.model_copy(update={"k": k})
+        resolved = resolved.model_copy(update={"neighbors": neighbors})
+    with _job(paths, output, resolved, None, quiet) as job:
+        _write(output, _added(job, {"long_tail": piecework.long_tails(job.walk, k)}))
 
 
 def cluster(
