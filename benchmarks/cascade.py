@@ -115,11 +115,10 @@ def called(way: str, share: float, vectors: Floats, features: Floats, said: Floa
         learned = learn(vectors, features, lambda asked: said[asked], plan=Plan(share=share, seed=seed))
         assert len(learned.rows) == budget
         return learned.ratings >= HIGH
-    order = (
-        np.random.default_rng(seed).permutation(rows)
-        if way.startswith("random")
-        else np.argsort(-features[:, list(FEATURES).index("completion_words")], kind="stable")
-    )
+    lengths = features[:, list(FEATURES).index("completion_words")]
+    order = np.random.default_rng(seed).permutation(rows)
+    if way.startswith("longest"):
+        order = order[np.argsort(-lengths[order], kind="stable")]  # equal lengths in the seed's order
     if way.endswith("alone"):
         found = np.zeros(rows, dtype=bool)
         found[order[:budget]] = high[order[:budget]]

@@ -2,13 +2,13 @@
 
 A pool of n rows, a judge that is asked about a share of them, and the question which rows are *high* (class ≥ 4)::
 
-    pilot     a third of it spread over the pool, the rest over its longer answers, no two alike     judge
+    pilot     a fifth of it spread over the pool, the rest over its longer answers, no two alike     judge
     rounds    learn from all that was judged; ask about the rows likeliest to be high; again         judge
     rest      rated by what was learned; high only where that beats leaving them out                 learned
 
 Few rows are high, so the rows near the high line of which a rater is unsure are those that it ranks highest: with one
 row in eight high, hardly any row is likelier than not to be. Where few ratings are known, length is the best guess,
-so it enters the regression nearly free of penalty and the rest must earn its weight.
+so it enters the regression nearly free of penalty, and the rest must earn its weight.
 
 What is learned is a :class:`lm_mixup.raters.learned.Head`, explainable number by number. How well this does, against
 a random choice and against longest-first: ``docs/raters/cascade.md``.
@@ -48,16 +48,22 @@ class Plan:
     ``share`` of the pool is judged, at least 50 rows. The pilot takes ``pilot`` of it, of which ``spread`` is drawn
     over the whole pool and the rest with weights (rank by length / n) ^ ``tilt``; ``rounds`` rounds take what is
     left. A rating counts ``lift`` points more from class ``high`` on, so that the regression minds that line.
-    Penalties are chosen by ``folds`` folds among ``vector_penalties`` × ``feature_penalties``, by how well they tell
-    high rows. ``directions``: principal directions of the vectors that the regression sees. A row that was not judged
+
+    Regressions under all of ``vector_penalties`` × ``feature_penalties`` are averaged, the better they tell high rows
+    in ``folds`` folds the more (a difference of ``blend`` in AUC is a factor of e). ``directions``: principal
+    directions of the vectors that a regression sees. Length is added to it with weight ``length`` (in standard
+    deviations), times how much of the regression's advantage over chance length alone has: all where nothing but
+    length tells, none where length tells nothing.
+
+    A row that was not judged
     is called high from a chance of ``margin`` × the expected F1 on; 0.5 is best for true chances, and chances of
     picked rows are overestimated.
     """
 
     share: float = 0.2
-    pilot: float = 0.25
-    spread: float = 1 / 3
-    tilt: float = 6.0
+    pilot: float = 0.2
+    spread: float = 0.2
+    tilt: float = 12.0
     rounds: int = 8
     high: int = 4
     lift: float = 1.5
@@ -65,6 +71,8 @@ class Plan:
     vector_penalties: tuple[float, ...] = (1.0, 4.0, 16.0, 1e5)
     feature_penalties: tuple[float, ...] = (10.0, 100.0, 1e5)
     directions: int = 128
+    blend: float = 0.03
+    length: float = 1.0
     margin: float = 0.6
     seed: int = 0
 
@@ -220,11 +228,13 @@ class _Learning:
         part = self._table[rows]
         grid = [self._penalty(*pair) for pair in product(plan.vector_penalties, plan.feature_penalties)]
         held_out = _held_out(part, target, grid, folds_of(len(rows), plan.folds, plan.seed))
-        enough = min(high.sum(), (~high).sum()) >= plan.folds
-        worth = [_auc(raw, high) for raw in held_out] if enough else [-((raw - target) ** 2).mean() for raw in held_out]
-        best = int(np.argmax(worth))
-        weights, intercept = _ridge(part, target, grid[best])
-        raw, own = self._table @ weights + intercept, held_out[best]
+        shares, strength = self._worth(held_out, rows, high)
+        fitted = [_ridge(part, target, penalty) for penalty in grid]
+        weights = np.einsum("g,gc->c", shares, np.stack([w for w, _ in fitted]))
+        weights[self._dim + _LENGTH] += strength
+        intercept = float(shares @ [b for _, b in fitted])
+        raw = self._table @ weights + intercept
+        own = shares @ held_out + strength * part[:, self._dim + _LENGTH]
         on_features = weights[self._dim :] / self._scale
         on_vector = self._directions @ weights[: self._dim]
         return _Fit(
@@ -237,6 +247,17 @@ class _Learning:
             high=self._high,
             intercept=float(intercept - self._mean @ on_features - self._centre @ on_vector),
         )
+
+    def _worth(self, held_out: Floats, rows: Ints, high: npt.NDArray[np.bool_]) -> tuple[Floats, float]:
+        """(len(grid),) shares of the regressions in their mean, and the weight of standardised length beside it."""
+        if min(high.sum(), (~high).sum()) < self._plan.folds:
+            return np.full(len(held_out), 1.0 / len(held_out)), 0.0
+        worth = np.array([_auc(raw, high) for raw in held_out])
+        shares = np.exp((worth - worth.max()) / self._plan.blend)
+        shares /= shares.sum()
+        advantage = _auc(self._length[rows], high) - 0.5
+        part = min(1.0, max(0.0, advantage) / max(float(worth.max()) - 0.5, 1e-9))
+        return shares, self._plan.length * part * float((shares @ held_out).std())
 
     def _penalty(self, on_vector: float, on_features: float) -> Floats:
         penalty = np.repeat([on_vector, on_features], [self._dim, self._table.shape[1] - self._dim])

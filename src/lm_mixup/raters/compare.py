@@ -7,9 +7,10 @@ over the rows that both rated. Confusion, kappa and exact agreement go by class 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from itertools import combinations
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -320,3 +321,23 @@ def self_consistency(table: Floats) -> Draws:
         spread=float(whole.std(axis=1, ddof=1).mean()),
         reliability=max(0.0, between / total) if total > 0 else 0.0,
     )
+
+
+def as_json(found: Comparison) -> dict[str, Any]:
+    """The comparison as JSON-able values: arrays as lists, figures rounded to four places, NaN as null."""
+    out: dict[str, Any] = _plain(found)
+    return out
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return [_plain(entry) for entry in value.tolist()]
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, Mapping):
+        return {name: _plain(entry) for name, entry in value.items()}
+    if is_dataclass(value):
+        return {part.name: _plain(getattr(value, part.name)) for part in fields(value)}
+    if isinstance(value, float):
+        return round(value, 4) if np.isfinite(value) else None
+    return value

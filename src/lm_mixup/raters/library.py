@@ -171,7 +171,7 @@ class RatedLibrary:
             whole = library.digest() == head["digest"]
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise ModelError(
-                f"{folder}: expected a rated library ({_HEAD} and one .npz a task type), got {error!r}; "
+                f"{folder}: expected a rated library ({_HEAD} and one .npz a task type), got {type(error).__name__}: {error}; "
                 "lm-mixup library build writes one"
             ) from error
         if not whole:

@@ -1,0 +1,210 @@
+"""The cascade: asks no more than it may, finds high rows, survives bad judges, and leaves a rater of content alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lm_mixup.errors import InputError, ModelError, RatingsError
+from lm_mixup.raters.cascade import Floats, Ints, Plan, _worth_calling, learn
+from lm_mixup.raters.cascade_rater import CascadeRater, train
+from lm_mixup.raters.features import FEATURES
+from lm_mixup.records import Failure, Message, Rating, Sample
+from tests.fakes import WordEmbedder
+
+DIM = 16
+LENGTH = list(FEATURES).index("completion_words")
+
+
+def made(rows: int = 600, *, seed: int = 0, by_length: float = 0.5) -> tuple[Floats, Floats, Floats]:
+    """Vectors, features and ratings that follow a direction and, by so much, the length; one row in ten is high."""
+    rng = np.random.default_rng(seed)
+    vectors = rng.normal(size=(rows, DIM))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    features = np.zeros((rows, len(FEATURES)))
+    features[:, LENGTH] = rng.normal(3.0, 1.0, rows)
+    raw = 4 * vectors[:, 0] + by_length * features[:, LENGTH] + rng.normal(size=rows)
+    return vectors, features, np.round(5 * (np.argsort(np.argsort(raw)) / rows) ** 3)
+
+
+def f1(found: np.ndarray, high: np.ndarray) -> float:
+    return float(2 * (found & high).sum() / (found.sum() + high.sum()))
+
+
+class Judge:
+    """Answers from a table, and remembers what it was asked."""
+
+    def __init__(self, said: Floats) -> None:
+        self.said, self.asked = said, []
+
+    def __call__(self, rows: Ints) -> Floats:
+        self.asked += rows.tolist()
+        return self.said[rows]
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 1.0])
+def test_it_asks_for_its_share_and_for_no_row_twice(share: float) -> None:
+    vectors, features, said = made()
+    judge = Judge(said)
+    learned = learn(vectors, features, judge, plan=Plan(share=share))
+    assert len(judge.asked) == len(set(judge.asked)) == share * 600
+    assert learned.rows.tolist() == judge.asked
+    assert sum(r.asked for r in learned.rounds) == len(judge.asked)
+    np.testing.assert_array_equal(learned.ratings[learned.rows], said[learned.rows])
+
+
+def test_it_beats_chance_and_length_at_a_fifth_judged() -> None:
+    vectors, features, said = made(1500)
+    high = said >= 3.5
+    learned = learn(vectors, features, Judge(said), plan=Plan(share=0.2))
+    ours = f1(learned.ratings >= 3.5, high)
+    chance = np.random.default_rng(0).permutation(1500)[:300]
+    longest = np.argsort(-features[:, LENGTH])[:300]
+    for rows in (chance, longest):
+        theirs = learn(vectors, features, Judge(said), chosen=rows)
+        alone = np.zeros(1500, bool)
+        alone[rows] = high[rows]
+        assert ours > max(f1(theirs.ratings >= 3.5, high), f1(alone, high)) + 0.05
+
+
+def test_a_judge_who_dislikes_length_is_learned_too() -> None:
+    vectors, features, said = made(1500, by_length=-1.0)
+    learned = learn(vectors, features, Judge(said), plan=Plan(share=0.2))
+    assert f1(learned.ratings >= 3.5, said >= 3.5) > 0.6
+
+
+def test_a_judge_of_chance_makes_no_claims() -> None:
+    vectors, features, said = made(1000)
+    said = np.random.default_rng(1).permutation(said)
+    learned = learn(vectors, features, Judge(said), plan=Plan(share=0.2))
+    high = said >= 3.5
+    unjudged = np.setdiff1d(np.arange(1000), learned.rows)
+    # no more rows are called high than there are
+    assert (learned.ratings[unjudged] >= 3.5).sum() <= 1.5 * high[unjudged].sum()
+
+
+def test_the_rest_is_rated_in_range_and_in_the_heads_order() -> None:
+    vectors, features, said = made()
+    learned = learn(vectors, features, Judge(said))
+    assert learned.ratings.min() >= 0
+    assert learned.ratings.max() <= 5
+    rest = np.setdiff1d(np.arange(600), learned.rows)
+    merit = [learned.head.merit(vectors[i].astype(np.float32), features[i]) for i in rest]
+    np.testing.assert_allclose(learned.ratings[rest], merit, atol=1e-5)
+
+
+def test_the_same_input_gives_the_same_result() -> None:
+    vectors, features, said = made(300)
+    once, again = (learn(vectors, features, Judge(said)) for _ in range(2))
+    np.testing.assert_array_equal(once.rows, again.rows)
+    np.testing.assert_array_equal(once.ratings, again.ratings)
+
+
+def test_questions_that_fail_cost_their_place_and_are_no_numbers() -> None:
+    vectors, features, said = made()
+    holes = said.copy()
+    holes[::3] = np.nan
+    learned = learn(vectors, features, Judge(holes), plan=Plan(share=0.4))
+    assert len(learned.rows) == 240
+    failed = learned.rows[np.isnan(learned.said)]
+    assert len(failed) > 20
+    assert np.isfinite(learned.ratings).all()
+    assert sum(r.answered for r in learned.rounds) == np.isfinite(learned.said).sum()
+
+
+def test_a_judge_that_never_answers_is_an_error() -> None:
+    vectors, features, said = made()
+    with pytest.raises(RatingsError, match="answered 0 of"):
+        learn(vectors, features, Judge(np.full_like(said, np.nan)))
+
+
+def test_ratings_out_of_range_are_refused() -> None:
+    vectors, features, said = made()
+    with pytest.raises(RatingsError, match="expected ratings in 0–5, got"):
+        learn(vectors, features, Judge(said * 2))
+
+
+@pytest.mark.parametrize("value", [0.0, 2.0, 5.0])
+def test_a_judge_that_always_says_the_same(value: float) -> None:
+    vectors, features, said = made(200)
+    learned = learn(vectors, features, Judge(np.full_like(said, value)), plan=Plan(share=0.5))
+    assert np.isfinite(learned.ratings).all()
+    assert (learned.ratings >= 3.5).all() if value == 5 else (learned.ratings < 3.5).all()
+
+
+def test_equal_rows_are_no_trouble() -> None:
+    vectors, features, said = made(200)
+    vectors[:], features[:] = vectors[0], features[0]
+    learned = learn(vectors, features, Judge(said), plan=Plan(share=0.5))
+    assert len(set(learned.rows.tolist())) == 100
+
+
+def test_small_pools_and_impossible_shares_are_refused() -> None:
+    vectors, features, said = made(49)
+    with pytest.raises(RatingsError, match="at least 50 rows, got 49"):
+        learn(vectors, features, Judge(said))
+    with pytest.raises(InputError, match="share"):
+        Plan(share=0.0)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(0, 1), max_size=40), st.integers(0, 20))
+def test_no_more_rows_are_called_high_than_are_expected(chances: list[float], known: int) -> None:
+    called, expected = _worth_calling(np.array(chances), float(known), 0.5)
+    assert 0 <= called <= round(sum(chances))
+    assert 0 <= expected <= 1 + 1e-9
+
+
+def samples(rows: int) -> list[Sample]:
+    rng = np.random.default_rng(0)
+    words = [f"word{i}" for i in range(40)]
+    return [
+        Sample(str(i), (Message("user", f"Tell me {i}."), Message("assistant", " ".join(rng.choice(words, size=n)))))
+        for i, n in enumerate(rng.integers(3, 60, size=rows))
+    ]
+
+
+class LengthJudge:
+    """A quarter point a word, and no answer where word7 comes first."""
+
+    key = "length-judge"
+
+    def rate(self, asked):
+        return [
+            Failure(s.id, "rate", "refused")
+            if s.completion.startswith("word7 ")
+            else Rating(min(5, len(s.completion.split()) / 11))
+            for s in asked
+        ]
+
+
+def test_the_rater_it_leaves_knows_the_judges_word_and_rates_the_rest(tmp_path: Path) -> None:
+    pool, embedder = samples(200), WordEmbedder()
+    vectors = embedder.embed([s.text for s in pool])
+    rater = train(
+        tmp_path / "c",
+        judge=LengthJudge(),
+        embedder=embedder,
+        vectors=vectors,
+        fetch=lambda rows: [pool[i] for i in rows],
+        plan=Plan(share=0.4),
+    )
+    got = rater.rate(pool)
+    by = [r.details["by"] for r in got if isinstance(r, Rating)]
+    truth = LengthJudge().rate(pool)
+    judged = [i for i, name in enumerate(by) if name == "judge"]
+    assert 60 <= len(judged) <= 80
+    assert all(got[i] == Rating(truth[i].value, {"by": "judge"}) for i in judged)
+    assert rater.rate(pool[::-1])[::-1] == got
+    back = CascadeRater.load(tmp_path / "c", embedder=embedder)
+    assert back.key == rater.key
+    assert back.rate(pool[:20]) == got[:20]
+
+
+def test_a_folder_without_a_cascade_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"cascade\.json"):
+        CascadeRater.load(tmp_path, embedder=WordEmbedder())
