@@ -50,7 +50,7 @@ def omission(draft: Draft, rng: random.Random, strength: float) -> bool:
         draft.units = [unit for unit in draft.units if unit not in gone]
         return True
     fewer = len(draft.options) > 2 and _drop_options(draft, rng, strength)
-    draft.options = [without_phrase(option) if len(option.split()) > BARE_WORDS else option for option in draft.options]
+    draft.options = [without_phrase(option) for option in draft.options]
     shorter = isinstance(draft.item, TFQ | MCQ) and 0 not in draft.spared and _shorten_head(draft)
     return fewer or shorter
 

@@ -10,6 +10,7 @@ _YEAR = re.compile(r"(?<![\w,.-])(?:1[0-9]{3}|20[0-9]{2})\b(?![-,]\d)")
 BLURRED_NAMES = 2
 """At most so many names of a unit are blurred: a list of nothing but "something" is nobody's writing."""
 _NAMES = re.compile(r"(?<=[a-z,;] )(?:[A-Z][\w'’-]+)(?: (?:[A-Z][\w'’-]+|of(?= [A-Z])))*")
+LISTED_LAST = re.compile(r"(?:,? (?:and|or)|,) [^,]+$")
 PHRASE = re.compile(
     r"\s(?:in|on|at|for|with|from|by|during|after|before|because|since|when|while|which|that|who|to|of|as)\s[^,]*?(?=[.?!]?$)"
 )
@@ -36,8 +37,9 @@ _CASUAL_RES = tuple((re.compile(pattern, re.IGNORECASE), word) for pattern, word
 
 
 def without_phrase(text: str) -> str:
-    """The text without its last phrase, if two words are left."""
+    """The text without its last phrase, or the last of what it lists, if two words are left."""
     cut = PHRASE.sub("", text)
+    cut = LISTED_LAST.sub("", text) if cut == text else cut
     return cut if len(cut.split()) >= 2 else text
 
 
