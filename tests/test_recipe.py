@@ -85,6 +85,7 @@ def test_templates_keep_the_defaults_that_were_not_changed():
         ("0.03", 20_583, 617),
         ("3%", 1, 1),
         ("100%", 7, 7),
+        ("200000 tokens", 7, 200_000),
     ],
 )
 def test_budgets(budget: int | str, rows: int, expected: int):

@@ -99,5 +99,22 @@ def test_coverage_keeps_to_candidates_costs_and_weights():
     assert coverage(graph, 1, weights=weights).tolist() == [17]
 
 
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 50), budget=st.integers(0, 30), before=st.integers(0, 10))
+def test_coverage_keeps_to_the_limits_of_cells_and_to_what_was_chosen_before(seed, budget, before):
+    rng = np.random.default_rng(seed)
+    graph = build(clustered(40, seed=seed)[0], 6)
+    cells, costs, limits = rng.integers(0, 3, 40), rng.integers(1, 4, 40), rng.integers(0, 12, 3)
+    first = rng.permutation(40)[:before]
+    found = coverage(graph, budget, costs=costs, cells=cells, limits=limits, chosen=first)
+    assert not set(found) & set(first)
+    spent = np.bincount(cells[found], costs[found], minlength=3)
+    assert (spent <= limits).all()
+    assert spent.sum() <= budget
+    left = np.minimum(limits - spent, budget - spent.sum())
+    others = np.setdiff1d(np.arange(40), [*found, *first])
+    assert (costs[others] > left[cells[others]]).all()
+
+
 def test_coverage_of_nothing_is_nothing():
     assert coverage(build(clustered(0)[0], 4), 5).tolist() == []

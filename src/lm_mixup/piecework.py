@@ -13,7 +13,7 @@ import pyarrow as pa
 from lm_mixup.curation import curate_jointly
 from lm_mixup.pipeline import Walk
 from lm_mixup.pool.ratings import Ratings
-from lm_mixup.recipe import parse_budget
+from lm_mixup.recipe import in_tokens, parse_budget
 from lm_mixup.records import Cluster
 from lm_mixup.selection import long_tail, near_duplicates
 from lm_mixup.stages.cluster import Clustered
@@ -123,6 +123,8 @@ def select_rated(walk: Walk, origins: Sequence[str]) -> dict[int, dict[str, Any]
         sources=[walk.recipe.select.min_sources] * len(rows),
         ratings=ratings[rows],
         vectors=np.asarray(walk.steps.vectors[rows], dtype=np.float32),
+        tokens=np.array(walk.steps.tokens_of_pool(rows), np.int64) if in_tokens(walk.recipe.select.budget) else None,
+        groups=walk.steps.strata_of_pool(rows),
     )
     budget = parse_budget(walk.recipe.select.budget, len(ratings)) if len(ratings) else 0
     records = walk.steps.select_stage().run(candidates, budget).table.to_pylist()

@@ -181,13 +181,23 @@ class SelectSettings(Section):
     """Steps 7 and 8: order the candidates, and take the budget."""
 
     budget: int | str = Field(
-        "3%", description="Size of the train set: rows (617) or a share of the pool (3%). [P: 10 K of 300 K]"
+        "3%",
+        description="Size of the train set: rows (617), a share of the pool (3%), or tokens (200000 tokens; estimated as a "
+        "quarter of the characters). [P: 10 K of 300 K]",
     )
     ratio: float = Field(0.5, ge=0, le=1, description="Share of distilled rows; the other side fills a shortfall. [P]")
+    stratify: tuple[Literal["source", "task_type"], ...] = Field(
+        (), description="Split the budget over these in proportion to the candidates, e.g. [source, task_type]. [O]"
+    )
+    method: Literal["rank", "coverage"] = Field(
+        "rank",
+        description="rank: the best-rated and rarest first; coverage: the rows that together lie nearest to all "
+        "candidates, whatever their class. [O]",
+    )
     neighbors: int = Field(15, ge=1, description="k of the long-tail score. [R]")
     order: Literal["class", "rating"] = Field(
         "class",
-        description="Order by class, then long-tail score, then rating (class, DS2's way), or by rating first. [D]",
+        description="Of rank: by class, then long-tail score, then rating (class, DS2's way), or by rating first. [D]",
     )
     duplicate_cosine: float | None = Field(
         0.98,
@@ -252,9 +262,15 @@ class Recipe(Section):
 def parse_budget(value: int | str, rows: int) -> int:
     """A budget in rows: ``617``, ``"617"``, ``"3%"`` or ``"0.03"`` (a share, 0 < share < 1) of ``rows``; at least 1.
 
-    Raises RecipeError (a ValueError inside pydantic) if it is none of these.
+    ``"200000 tokens"`` is that number, and :func:`in_tokens` says so. Raises ValueError (a RecipeError of its recipe)
+    if it is none of these.
     """
     text = str(value).strip()
+    if in_tokens(text):
+        text = text.removesuffix("tokens").strip()
+        if text.isdecimal() and int(text) > 0:
+            return int(text)
+        text = ""
     try:
         if text.endswith("%"):
             share = float(text[:-1]) / 100
@@ -267,8 +283,16 @@ def parse_budget(value: int | str, rows: int) -> int:
     except ValueError:
         share = 0.0
     if not 0 < share <= 1:
-        raise ValueError(f"a budget is a number of rows (617) or a share of the pool (3% or 0.03), got {value!r}")
+        raise ValueError(
+            f"a budget is a number of rows (617), a share of the pool (3% or 0.03) or of tokens (200000 tokens), "
+            f"got {value!r}"
+        )
     return max(1, round(share * rows))
+
+
+def in_tokens(value: int | str) -> bool:
+    """Whether a budget is one in tokens."""
+    return str(value).strip().endswith("tokens")
 
 
 def load(path: Path | None = None, settings: Iterable[str] = (), overrides: Mapping[str, Any] | None = None) -> Recipe:

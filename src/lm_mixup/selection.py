@@ -177,14 +177,20 @@ def coverage(
     *,
     candidates: Int64s | None = None,
     weights: npt.NDArray[np.floating[Any]] | None = None,
-    costs: npt.NDArray[np.floating[Any]] | None = None,
+    costs: npt.NDArray[np.number[Any]] | None = None,
+    cells: Int64s | None = None,
+    limits: npt.NDArray[np.number[Any]] | None = None,
+    chosen: Int64s | None = None,
 ) -> Int64s:
     """Rows that together lie near all others: facility location on the graph, by lazy greedy. In order of choice.
 
     A row is covered by the most similar chosen row that has it as a neighbour (itself: 1; none: 0), and the sum of
     coverage, times ``weights`` (n,) of the covered rows if given, is to be large. ``candidates`` are the rows that may
     be chosen, all by default. ``budget`` bounds the sum of ``costs`` (n,), say tokens, by which gains are divided; each
-    row costs 1 by default. Greedy reaches at least 1 − 1/e of the best with equal costs (Nemhauser et al. 1978).
+    row costs 1 by default. With ``cells`` (n,) and ``limits`` (cells,), the costs of each cell's rows are bounded too.
+    Rows ``chosen`` before count as there already, and are not chosen again. A row that no longer fits is passed over.
+
+    Greedy reaches at least 1 − 1/e of the best with equal costs (Nemhauser et al. 1978), and half of it with cells.
     """
     n = graph.n
     source = np.repeat(np.arange(n), graph.k)
@@ -206,21 +212,28 @@ def coverage(
         reached = covers[part]
         return float((np.maximum(value[part] - covered[reached], 0) * weight[reached]).sum() / cost[row])
 
-    rows = np.arange(n) if candidates is None else np.asarray(candidates, np.int64)
-    heap = [(-gain(row), row, 0) for row in rows.tolist()]
-    heapq.heapify(heap)
-    chosen: list[int] = []
-    while heap and budget > 0:
-        bound, row, seen = heapq.heappop(heap)
-        if cost[row] > budget:
-            continue
-        if seen < len(chosen):
-            heapq.heappush(heap, (-gain(row), row, len(chosen)))
-            continue
-        if bound > 0:
-            break
-        chosen.append(row)
-        budget -= cost[row]
+    def cover(row: int) -> None:
         part = slice(starts[row], starts[row + 1])
         covered[covers[part]] = np.maximum(covered[covers[part]], value[part])
-    return np.array(chosen, np.int64)
+
+    cell = np.zeros(n, np.int64) if cells is None else np.asarray(cells, np.int64)
+    left = np.array([budget]) if limits is None else np.array(limits, np.float64)
+    before = np.empty(0, np.int64) if chosen is None else np.asarray(chosen, np.int64)
+    for row in before.tolist():
+        cover(row)
+    rows = np.setdiff1d(np.arange(n) if candidates is None else np.asarray(candidates, np.int64), before)
+    heap = [(-gain(row), row, 0) for row in rows.tolist()]
+    heapq.heapify(heap)
+    picked: list[int] = []
+    while heap and budget > 0:
+        _, row, seen = heapq.heappop(heap)
+        if cost[row] > min(budget, left[cell[row]]):
+            continue
+        if seen < len(picked):
+            heapq.heappush(heap, (-gain(row), row, len(picked)))
+            continue
+        picked.append(row)
+        budget -= cost[row]
+        left[cell[row]] -= cost[row]
+        cover(row)
+    return np.array(picked, np.int64)

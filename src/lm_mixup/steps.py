@@ -24,7 +24,7 @@ from lm_mixup.ingest import settled_languages
 from lm_mixup.neighbors import Graph
 from lm_mixup.pool.table import PoolTable
 from lm_mixup.ports import Distiller, Rater
-from lm_mixup.recipe import Recipe, parse_budget
+from lm_mixup.recipe import Recipe, in_tokens, parse_budget
 from lm_mixup.records import Cluster, Distillate, digest, rating_class
 from lm_mixup.run_folder import UNITS, Manifest, Run
 from lm_mixup.stages import distill as distill_stage
@@ -33,7 +33,7 @@ from lm_mixup.stages.cluster import Clustered, ClusterStage
 from lm_mixup.stages.curate import CurateStage
 from lm_mixup.stages.distill import DistillStage
 from lm_mixup.stages.rate import RateStage
-from lm_mixup.stages.select import DISTILLED, ORIGINAL, Candidates, SelectStage
+from lm_mixup.stages.select import DISTILLED, ORIGINAL, Candidates, SelectStage, tokens_of
 
 _BATCH_CLUSTERS = 1024
 
@@ -331,6 +331,8 @@ class Steps:
             order=settings.order,
             duplicate_cosine=settings.duplicate_cosine,
             min_sources=settings.min_sources,
+            in_tokens=in_tokens(settings.budget),
+            method=settings.method,
             seed=self.recipe.seed,
         )
 
@@ -344,6 +346,7 @@ class Steps:
         vectors = [np.asarray(self.vectors[high], dtype=np.float32)]
         good = self._good_distillates()
         rerated = self.run.read_records("rerate", ["rating"]).column("rating").to_numpy(zero_copy_only=False)
+        tokens, groups = self.tokens_of_pool(high), self.strata_of_pool(high)
         made_ids: list[str] = []
         sources = [1] * len(ids)
         start = 0
@@ -355,6 +358,8 @@ class Steps:
                 made_ids += [made.id for made in keep]
                 sources += [len(made.used_ids) for made in keep]
                 texts += [s.digest for s in samples]
+                tokens += tokens_of(samples)
+                groups += [self._stratum(s.source, str(s.task_type)) for s in samples]
                 vectors.append(self.hands.embedder.embed([s.text for s in samples]))
         return Candidates(
             ids=[*ids, *made_ids],
@@ -363,7 +368,27 @@ class Steps:
             sources=sources,
             ratings=np.concatenate([ratings, rerated[good]]),
             vectors=np.concatenate(vectors),
+            tokens=np.array(tokens, np.int64) if in_tokens(self.recipe.select.budget) else None,
+            groups=groups,
         )
+
+    def tokens_of_pool(self, rows: npt.NDArray[np.int64]) -> list[int]:
+        """What each of these rows of the pool costs, where the budget is in tokens; else nothing is counted."""
+        if not in_tokens(self.recipe.select.budget):
+            return []
+        counted = np.fromiter((n for batch in self.pool.batches() for n in tokens_of(batch)), np.int64, len(self.pool))
+        costs: list[int] = counted[rows].tolist()
+        return costs
+
+    def strata_of_pool(self, rows: npt.NDArray[np.int64]) -> list[str]:
+        """The stratum of each of these rows of the pool."""
+        taken = pa.array(rows)
+        sources, types = (self.pool.column(name).take(taken).to_pylist() for name in ("source", "task_type"))
+        return [self._stratum(source, task_type) for source, task_type in zip(sources, types, strict=True)]
+
+    def _stratum(self, source: str, task_type: str) -> str:
+        values = {"source": source, "task_type": task_type}
+        return "\0".join(values[name] for name in self.recipe.select.stratify)
 
 
 def cluster_ids(labels: Sequence[int], ids: Sequence[str]) -> list[str | None]:

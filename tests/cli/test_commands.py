@@ -161,6 +161,12 @@ def test_from_file_to_file(pool: Path, tmp_path: Path):
     assert picked == [row["id"] for row in rows() if row["id"] in picked]
     assert not list(tmp_path.glob("*.work"))
 
+    asked = ["--set", "select.stratify=[task_type]", "--set", "select.method=coverage"]
+    lm_mixup("select", rated, "-o", chosen, "--budget", "60 tokens", *asked)
+    costs = {r["id"]: -(-len(r["instruction"] + r["output"]) // 4) for r in rows()}
+    left = 60 - sum(costs[row["id"]] for row in read(chosen))
+    assert 0 <= left < min(costs[id_] for id_ in costs.keys() - {row["id"] for row in read(chosen)})
+
 
 def test_curate_from_file_to_file_takes_a_raters_column_or_all_of_them_jointly(pool: Path, tmp_path: Path):
     rated = [{"id": r["id"], "ann": r["mark"] + 1, "bob": 4 - r["mark"]} for r in rows()]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lm_mixup.records import rating_class
-from lm_mixup.stages.select import DISTILLED, ORIGINAL, Candidates, SelectStage
+from lm_mixup.errors import InvariantError
+from lm_mixup.records import Message, Sample, rating_class
+from lm_mixup.stages.select import DISTILLED, ORIGINAL, Candidates, SelectStage, apportioned, tokens_of
 
 
 def candidates(distilled: int, originals: int, *, seed: int = 0, sources: int = 2) -> Candidates:
@@ -91,3 +95,103 @@ def test_a_distillate_of_one_row_is_no_candidate_and_stands_for_nobody():
         ("c1", True, None),
     ]
     assert [r["selected"] for r in SelectStage(min_sources=1).run(same, 2).table.to_pylist()] == [True, False]
+
+
+METHODS = st.sampled_from(["rank", "coverage"])
+
+
+def in_groups(distilled, originals, *, groups=3, seed=0):
+    rng = np.random.default_rng([seed, 9])
+    some = candidates(distilled, originals, seed=seed)
+    count = len(some.ids)
+    return replace(
+        some,
+        tokens=rng.integers(1, 60, count),
+        groups=[f"g{number}" for number in rng.integers(0, groups, count)],
+    )
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    distilled=st.integers(0, 15),
+    originals=st.integers(0, 15),
+    budget=st.integers(0, 900),
+    ratio=st.floats(0, 1),
+    seed=st.integers(0, 20),
+    method=METHODS,
+)
+def test_a_budget_in_tokens_is_kept_and_nothing_that_still_fits_is_left(
+    distilled, originals, budget, ratio, seed, method
+):
+    some = in_groups(distilled, originals, seed=seed)
+    stage = SelectStage(ratio=ratio, duplicate_cosine=None, in_tokens=True, method=method)
+    found = stage.run(some, budget)
+    taken = found.table.column("selected").to_numpy(zero_copy_only=False).astype(bool)
+    left = budget - int(some.tokens[taken].sum())
+    assert left >= 0
+    assert (some.tokens[~taken] > left).all()
+    assert found.figures["tokens"] == budget - left
+    assert (f"{budget - left} could be had" in " ".join(found.notes)) == bool(taken.all() and left)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    distilled=st.integers(0, 20),
+    originals=st.integers(0, 20),
+    budget=st.integers(0, 45),
+    ratio=st.floats(0, 1),
+    seed=st.integers(0, 20),
+    method=METHODS,
+)
+def test_each_group_has_its_part_of_each_side(distilled, originals, budget, ratio, seed, method):
+    some = in_groups(distilled, originals, seed=seed)
+    found = SelectStage(ratio=ratio, duplicate_cosine=None, method=method).run(some, budget)
+    rows = found.table.to_pylist()
+    assert sum(row["selected"] for row in rows) == min(budget, distilled + originals)
+    cells = Counter(zip(some.origins, some.groups, strict=True))
+    taken = Counter((row["origin"], group) for row, group in zip(rows, some.groups, strict=True) if row["selected"])
+    wanted = round(budget * ratio)
+    for (origin, group), size in cells.items():
+        of_side, count = (wanted, distilled) if origin == DISTILLED else (budget - wanted, originals)
+        assert taken[origin, group] >= min(size, of_side * size // count)
+    # grouping and method move rows about within a side, never between them
+    plain = SelectStage(ratio=ratio, duplicate_cosine=None).run(replace(some, groups=None), budget).figures
+    assert found.figures["distilled"] == plain["distilled"]
+
+
+@given(st.integers(0, 10**6), st.lists(st.integers(0, 10**6), max_size=20))
+def test_parts_add_up_and_are_nearest_to_the_proportions(total, weights):
+    parts = apportioned(total, np.array(weights, np.int64))
+    assert (parts >= 0).all()
+    if sum(weights):
+        assert parts.sum() == total
+        assert (np.abs(parts - total * np.array(weights) / sum(weights)) < 1).all()
+    else:
+        assert not parts.any()
+
+
+def test_coverage_takes_one_of_each_heap_where_rank_takes_the_best_of_one():
+    rng = np.random.default_rng(0)
+    heaps = np.repeat(np.eye(5, 16, dtype=np.float32), 8, axis=0)
+    vectors = heaps + 0.05 * rng.standard_normal(heaps.shape).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    ratings = np.array([5.0] * 8 + [4.0] * 32)
+    some = replace(candidates(0, 40), vectors=vectors, ratings=ratings)
+    taken = {
+        method: np.flatnonzero(
+            SelectStage(ratio=0, duplicate_cosine=None, method=method)
+            .run(some, 5)
+            .table.column("selected")
+            .to_numpy(False)
+        )
+        for method in ("rank", "coverage")
+    }
+    assert set(taken["rank"] // 8) == {0}
+    assert set(taken["coverage"] // 8) == set(range(5))
+
+
+def test_tokens_are_a_quarter_of_the_characters_of_the_whole_conversation():
+    turns = (Message("user", "abcd"), Message("assistant", "e" * 9))
+    assert tokens_of([Sample("a", turns), Sample("b", (Message("user", ""), Message("assistant", "x")))]) == [4, 1]
+    with pytest.raises(InvariantError, match="tokens"):
+        SelectStage(in_tokens=True).run(candidates(1, 1), 5)

@@ -315,7 +315,7 @@ def rerate(
 def select(
     paths: Paths,
     output: Output = None,
-    budget: Annotated[str | None, typer.Option(help="Rows (617) or a share (3%).")] = None,
+    budget: Annotated[str | None, typer.Option(help='Rows (617), a share (3%) or "N tokens".')] = None,
     ratio: Annotated[float | None, typer.Option(min=0, max=1, help="Share of distilled rows (`origin`).")] = None,
     recipe: o.RecipeFile = None,
     settings: o.Settings = None,
