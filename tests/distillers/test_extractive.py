@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from lm_mixup.distillers.extractive import ExtractiveDistiller
 from lm_mixup.distillers.extractive_clean import clean, collapse_loops
+from lm_mixup.distillers.extractive_polish import polish
 from lm_mixup.distillers.extractive_words import CONNECTIVES, WORD, content_words
 from lm_mixup.ports import Distiller, Vectors
 from lm_mixup.records import Cluster, Distillate, Failure, Message, Sample, TaskType
@@ -327,6 +328,152 @@ def test_tasks_of_one_form_with_bare_answers_are_numbered() -> None:
     assert result.messages[1].content == "1. Owl\n2. Tern"
 
 
+def test_open_requests_on_one_subject_are_one_question() -> None:
+    items = [
+        QA("Tell me about tides.", "A tide is the rise and fall of the sea."),
+        QA(
+            "What do you know about tides?", "At new moon the Sun and the Moon pull together, which makes spring tides."
+        ),
+        QA("explain tides to me", "Most coasts see two high tides in about 25 hours."),
+        QA("What are tides?", "They are caused mostly by the gravity of the Moon."),
+    ]
+    result = distilled(items, ratings=[1, 2, 2.1, 1.5])
+    assert result.messages[1].content.startswith("A tide is the rise and fall of the sea. They are caused mostly by")
+    assert "spring tides" in result.messages[1].content
+    assert "two high tides" in result.messages[1].content
+    assert len(result.used_ids) == 4
+
+
+def test_the_wording_that_asks_more_is_taken_where_its_answer_went_in() -> None:
+    items = [
+        QA("What is a black hole?", "A black hole is a region of space that not even light can leave."),
+        QA("what are black holes and how do they form", "Most of them form when the core of a massive star collapses."),
+    ]
+    result = distilled(items, ratings=[2, 1])
+    assert result.messages[0].content == "What are black holes and how do they form?"
+    assert result.messages[1].content == f"{items[0].answer} {items[1].answer}"
+
+
+def test_parts_stand_in_a_natural_order_and_numbered_where_they_are_many() -> None:
+    items = [
+        QA("Can earthquakes be predicted?", "Nobody can predict the day of an earthquake. Stay safe!!!"),
+        QA("how are earthquakes measured", "By magnitude, on a scale that has replaced the one of Richter."),
+        QA("What causes earthquakes?", "Plates get stuck at faults until the rock slips and waves go out"),
+        QA("Where do most earthquakes happen?", "Around 80 percent of earthquakes happen along the Ring of Fire."),
+    ]
+    result = distilled(items, ratings=[3, 2, 1, 2.5])
+    assert result.messages[0].content == (
+        "1. What causes earthquakes?\n2. How are earthquakes measured?\n"
+        "3. Where do most earthquakes happen?\n4. Can earthquakes be predicted?"
+    )
+    assert result.messages[1].content == (
+        "1. Plates get stuck at faults until the rock slips and waves go out.\n"
+        "2. By magnitude, on a scale that has replaced the one of Richter.\n"
+        "3. Around 80 percent of earthquakes happen along the Ring of Fire.\n"
+        "4. Nobody can predict the day of an earthquake."
+    )
+
+
+def test_questions_of_one_frame_are_numbered_and_unlike_ones_left() -> None:
+    tampere = QA("Where is Tampere?", "It lies in the south of Finland.")
+    oulu = QA("Where is Oulu?", "On the coast of the Gulf of Bothnia.")
+    joined = distilled([tampere, oulu], ratings=[2, 1]).messages[0].content
+    assert joined == "1. Where is Tampere?\n2. Where is Oulu?"
+    other = QA("Why do cats purr?", "Nobody is quite sure of the reason for it.")
+    assert distilled([tampere, other], ratings=[2, 1]).messages[0].content == tampere.question
+
+
+def test_what_holds_code_stands_under_its_question() -> None:
+    code = "```python\nnames = [1, 2]\n```"
+    items = [
+        QA("What is a list in Python?", "A list in Python is a collection that can change."),
+        QA("Can you show me a list in Python?", code),
+    ]
+    result = distilled(items, ratings=[2, 1]).messages[1].content
+    assert result == (
+        "**What is a list in Python?**\n\nA list in Python is a collection that can change.\n\n"
+        f"**Can you show me a list in Python?**\n\n{code}"
+    )
+
+
+def test_equal_words_in_another_order_are_another_question() -> None:
+    items = [
+        QA("What makes a good unit test?", "It tests one behaviour and runs in milliseconds."),
+        QA("What are unit tests good for?", "With them you can change code later without fear of breakage."),
+    ]
+    result = distilled(items, ratings=[2, 1])
+    assert "unit test?" in result.messages[0].content
+    assert "good for?" in result.messages[0].content
+
+
+def test_where_the_best_fuses_with_none_the_others_are_tried() -> None:
+    items = [
+        QA(
+            "Which of the listed teams is given in the passage above?", "The Giants are the ones given in that passage."
+        ),
+        QA("Who plays rugby?", "Rugby is played by teams of fifteen people."),
+        QA("How long is a rugby match?", "A rugby match lasts eighty minutes."),
+    ]
+    assert distilled(items, ratings=[3, 2, 2]).used_ids == ("s1", "s2")
+
+
+def test_two_rivals_for_one_claim_do_not_stand_together() -> None:
+    ask = "Who invented the honeycomb mirror?"
+    items = [
+        QA(ask, "The honeycomb mirror was invented by Roger Angel."),
+        QA(ask, "The honeycomb mirror was invented by a Greek mathematician named Archimedes."),
+    ]
+    assert answer(items, [3, 2]) == items[0].answer
+
+
+def test_nothing_is_woven_into_a_refusal() -> None:
+    ask = "How do I meet people in a new city?"
+    items = [
+        QA(ask, "I’m sorry, I can’t help you with that."),
+        QA(ask, "Being open with people in the new city matters most."),
+    ]
+    assert answer(items, [4, 1]) == items[1].answer
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("Glaciers grow in cold years. Wild ice matters too and it shrinks", " Wild ice matters too and it shrinks."),
+        ("Glaciers grow in cold years. The ice turns out of the valley and the machine", ""),
+        ("Glaciers grow in cold years. They carry rocks because", ""),
+        ("Glaciers grow in cold years. During the night", ""),
+        (
+            "Glaciers grow in cold years. "
+            + "".join(f"Valley {c} has an ice of its own. " for c in "abcdefghijklmno")
+            + "The ice that is at the end",
+            "",
+        ),
+    ],
+)
+def test_a_last_sentence_without_a_stop_is_kept_where_it_is_whole(said: str, kept: str) -> None:
+    result = answer([QA("What do glaciers do?", said)])
+    assert result.startswith("Glaciers grow in cold years.")
+    assert result.endswith(kept.strip() or ".")
+    assert not result.rstrip(".").endswith(("machine", "because", "night", "the end"))
+
+
+@pytest.mark.parametrize(
+    ("said", "mended"),
+    [
+        ("dont start with your name, its already at the top", "Don't start with your name, it's already at the top"),
+        ("The dog wagged its tail at the guests", "The dog wagged its tail at the guests"),
+        ("I think that the Moon causes the tides", "The Moon causes the tides"),
+        ("Nobody can predict the day!!", "Nobody can predict the day!"),
+        ("C'est le livre dont il parle toujours ici", "C'est le livre dont il parle toujours ici"),
+        ("Call `dont_do(the)` and see", "Call `dont_do(the)` and see"),
+        ("You can put the egg in, lol", "You can put the egg in"),
+    ],
+)
+def test_small_mends(said: str, mended: str) -> None:
+    assert polish(said, first=False) == mended
+    assert polish(mended, first=False) == mended
+
+
 def test_questions_that_differ_in_a_number_or_an_opposite_are_not_one() -> None:
     for a, b in itertools.permutations(["Who has a higher risk of a stroke?", "Who has a lower risk of a stroke?"]):
         result = distilled(
@@ -453,6 +600,32 @@ def test_tfq_follows_the_majority_and_fuses_its_reasons() -> None:
     assert "delta" in item.reason
     assert "Alexandria" in item.reason
     assert "desert" not in item.reason
+
+
+def test_statements_of_one_claim_vote_together() -> None:
+    items = [
+        TFQ(
+            "Napoleon was an unusually short man.",
+            False,
+            "The myth comes from French inches, longer than English ones.",
+        ),
+        TFQ("Napoleon Bonaparte was unusually short.", True, "He was called the little corporal."),
+        TFQ("Napoleon was unusually short.", False, "He was about 1.68 m, average for a Frenchman of his time"),
+    ]
+    item = parse(TaskType.TFQ, distilled(items, TaskType.TFQ, [1, 3, 1]).answer)
+    assert isinstance(item, TFQ)
+    assert not item.verdict
+    assert "French inches" in item.reason
+    assert "1.68" in item.reason
+    assert "corporal" not in item.reason
+
+
+def test_a_statement_opens_with_what_its_subject_is() -> None:
+    items = [
+        CS("Lighthouses", "The most famous one was the Pharos of Alexandria, built around 280 BC."),
+        CS("Lighthouses", "A lighthouse is a tower with a lamp at the top which warns ships."),
+    ]
+    assert distilled(items, TaskType.CS, [2, 1]).answer.startswith("C: Lighthouses\nS: A lighthouse is a tower")
 
 
 def test_variants_of_a_paragraph_give_the_paragraph() -> None:

@@ -13,7 +13,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lm_mixup.distillers.extractive_clean import clean, tidy_sentence
-from lm_mixup.distillers.extractive_join import PART_NEW, Part, can_be_part, compose
+from lm_mixup.distillers.extractive_explain import explain
+from lm_mixup.distillers.extractive_join import PART_NEW, best_asker, can_be_part, compose, part_of
 from lm_mixup.distillers.extractive_members import (
     ONE_SUBJECT,
     Meaning,
@@ -24,7 +25,7 @@ from lm_mixup.distillers.extractive_members import (
     read_member,
     variants,
 )
-from lm_mixup.distillers.extractive_questions import best_wording, finish_question, related
+from lm_mixup.distillers.extractive_questions import finish_question, related
 from lm_mixup.distillers.extractive_rebuild import rebuild
 from lm_mixup.distillers.extractive_units import Fused, overlap
 from lm_mixup.distillers.extractive_weave import weave
@@ -42,8 +43,6 @@ VERSION = "2"
 
 
 _LETTER = re.compile(r"\([A-J]\)|\b[A-J]\)|\b[Oo]ptions? [A-J]\b|\b[B-HJ]\b")
-LONG_QUESTION_CHARS = 300
-"""A user turn of more characters is kept as the base has it."""
 BASES_TRIED = 4
 """Where the best member fuses with none, so many of the next are tried as the base …"""
 BASE_MARGIN = 2.0
@@ -190,11 +189,11 @@ class ExtractiveDistiller:
         """The fusion with one member as the base: its group woven, and the groups of related questions joined."""
         groups = grouped(members, base)
         base, same, fused = self._woven(groups[0], meaning)
-        first = _part([base, *same], fused)
+        first = part_of([base, *same], fused)
         chosen = [first]
         for (lead, *voices), others in self._related(base, fused, groups[1:], meaning):
             same = [*same, *voices]
-            chosen.append(_part([lead, *voices], others))
+            chosen.append(part_of([lead, *voices], others))
             fused.taken.update(others.taken)
             fused.taken[chosen[-1].asker.number] += 1
         if len(chosen) > 1:
@@ -204,7 +203,7 @@ class ExtractiveDistiller:
             answer = tidy_sentence(first.answer)
         used = {first.asker.number} | {number for number, count in fused.taken.items() if count > 0}
         parts = [part.asker for part in chosen[1:]]
-        return QA(question, answer), used, _think(base, fused, members, same, parts)
+        return QA(question, answer), used, explain(base, fused, members, same, parts)
 
     def _woven(self, group: list[Member], meaning: Meaning | None) -> tuple[Member, list[Member], Fused]:
         """The base of a group of members that ask the same, the others, and what their answers give together."""
@@ -261,7 +260,7 @@ class ExtractiveDistiller:
             [m.answer for m in (base, *same)], max_chars=self.max_answer_chars, subject=base.question.subject
         )
         item = Para(tidy_sentence(fused.text), base.question.text)
-        return item, {base.number, *fused.taken}, _think(base, fused, members, same, [])
+        return item, {base.number, *fused.taken}, explain(base, fused, members, same, [])
 
     def _fuse_cs(self, members: list[Member]) -> tuple[Item, set[int], str]:
         base = members[0]
@@ -269,7 +268,7 @@ class ExtractiveDistiller:
         fused = rebuild([m.answer for m in (base, *same)], max_chars=self.max_answer_chars, subject=base.question.stems)
         asker = min((base, *same), key=lambda m: m.question.text.islower())
         used = {asker.number, *fused.taken}
-        return CS(asker.question.text, tidy_sentence(fused.text)), used, _think(base, fused, members, same, [])
+        return CS(asker.question.text, tidy_sentence(fused.text)), used, explain(base, fused, members, same, [])
 
     def _fuse_tfq(self, members: list[Member]) -> tuple[Item, set[int], str]:
         voters = grouped(members, members[0])[0]
@@ -283,10 +282,10 @@ class ExtractiveDistiller:
         agreed = [m for m in voters if isinstance(m.item, TFQ) and m.item.verdict == truth]
         lead = agreed[0]
         fused = self._reasons(agreed)
-        asker = _best_asker(agreed)
+        asker = best_asker(agreed)
         statement = asker.question.text
         used = {lead.number, asker.number} | {n for n, count in fused.taken.items() if count > 0}
-        return TFQ(statement, truth, tidy_sentence(fused.text)), used, _think(lead, fused, members, agreed[1:], [])
+        return TFQ(statement, truth, tidy_sentence(fused.text)), used, explain(lead, fused, members, agreed[1:], [])
 
     def _fuse_mcq(self, members: list[Member]) -> tuple[Item, set[int], str]:
         voters = grouped(members, members[0])[0]
@@ -322,12 +321,12 @@ class ExtractiveDistiller:
             if isinstance(m.item, MCQ) and (m.item.options == lead.item.options or not _LETTER.search(m.answer.text))
         ]
         fused = self._reasons(reasons)
-        asker = _best_asker(agreed)
+        asker = best_asker(agreed)
         item = MCQ(
             _without_options_label(asker.question.text), tuple(options), lead.item.answer, tidy_sentence(fused.text)
         )
         used = {lead.number, asker.number} | added_by | {n for n, count in fused.taken.items() if count > 0}
-        return item, used, _think(lead, fused, members, agreed[1:], [])
+        return item, used, explain(lead, fused, members, agreed[1:], [])
 
     def _reasons(self, members: list[Member]) -> Fused:
         """The reasons of members that agree, fused; the first one's may be empty."""
@@ -347,30 +346,6 @@ class ExtractiveDistiller:
 
 
 # ------------------------------------------------------------------------------------------------------------ helpers
-
-
-def _part(group: list[Member], fused: Fused) -> Part:
-    """A group's question, in the wording of a member that is in its answer, with the answer."""
-    used = [m for m in group if fused.taken[m.number] > 0] or group[:1]
-    wide = [m for m in used if m.question.wide]
-    asker = _best_asker(wide or group, group[0])
-    return Part(asker, asker.question.text, fused.text)
-
-
-def _best_asker(members: list[Member], base: Member | None = None) -> Member:
-    """The member whose wording of the question is the best formed; the first of equals.
-
-    Only wordings with the base's own content words count, since its answer was given to those; of an open request any
-    that asks more. Where the base's user turn is long it stays: it holds more than a question.
-    """
-    base = base or members[0]
-    if len(base.question.text) > LONG_QUESTION_CHARS:
-        return base
-    if members[0].question.wide:
-        return members[0]
-    same = [m for m in members if m.question.stems == base.question.stems and not m.question.wide] or [base]
-    wording = best_wording([m.question.text for m in same])
-    return next(m for m in same if m.question.text == wording)
 
 
 def _outvoted(base: Member, same: list[Member]) -> Member | None:
@@ -406,35 +381,3 @@ def _without_options_label(question: str) -> str:
     }:
         lines.pop()
     return "\n".join(lines).strip()
-
-
-def _think(base: Member, fused: Fused, members: list[Member], same: list[Member], parts: list[Member]) -> str:
-    """What was done, in one or two sentences. Members are counted from 1, in the cluster's order."""
-    if len(members) == 1 and not fused.unfit:
-        return f"Member {base.number + 1} is the only one that can be used, and stands as it is."
-    first = f"Member {base.number + 1} is the base"
-    added = [(number, count) for number, count in sorted(fused.taken.items()) if number != base.number and count > 0]
-    part_numbers = {m.number for m in parts}
-    woven = [
-        f"{count} {'sentence' if count == 1 else 'sentences'} of member {n + 1}"
-        for n, count in added
-        if n not in part_numbers
-    ]
-    if woven:
-        first += "; it takes in " + ", ".join(woven)
-    if parts:
-        first += "; joined to it: the questions and answers of member " + ", ".join(str(m.number + 1) for m in parts)
-    dropped = []
-    if fused.repeats:
-        dropped.append(f"{fused.repeats} repeated piece{'s' * (fused.repeats > 1)}")
-    if fused.unfit:
-        dropped.append(f"{fused.unfit} piece{'s' * (fused.unfit > 1)} unfit or off the topic")
-    if fused.corrected:
-        first += f"; {fused.corrected} of its claims went to the majority"
-    taken_part = {m.number for m in same} | part_numbers | {base.number}
-    asked = base.question.text
-    for member in sorted(members, key=lambda m: m.number):
-        if member.number not in taken_part:
-            why = "another answer" if member.question.text == asked else "another question"
-            dropped.append(f"member {member.number + 1} ({why})")
-    return first + "." + (f" Left out: {'; '.join(dropped)}." if dropped else "")

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from lm_mixup.distillers.extractive_clean import tidy_sentence
 from lm_mixup.distillers.extractive_members import Member
-from lm_mixup.distillers.extractive_open import RANKS, kind_of
-from lm_mixup.distillers.extractive_questions import finish_question
-from lm_mixup.distillers.extractive_units import verdict_only
+from lm_mixup.distillers.extractive_open import kind_of
+from lm_mixup.distillers.extractive_questions import best_wording, finish_question
+from lm_mixup.distillers.extractive_units import Fused, verdict_only
 from lm_mixup.distillers.extractive_whole import is_refusal, is_whole
 from lm_mixup.distillers.extractive_words import WORD, content_words
 from lm_mixup.distillers.segments import Kind, segment
@@ -19,6 +19,8 @@ BARE_WORDS = 6
 """Answers of fewer words are numbered like their questions."""
 NUMBERED_PARTS = 4
 """So many parts, or more, are numbered."""
+LONG_QUESTION_CHARS = 300
+"""A user turn of more characters is kept as the base has it."""
 PART_NEW = 0.4
 """A part has to say so large a share of its content words for the first time."""
 
@@ -28,8 +30,8 @@ PERSONAL_CHARS = 150
 _PERSONAL = re.compile(r"\b(?:I|I'm|I've|my|me)\b")
 _EMPTY = re.compile(r"(?:it|that) depends|(?:yes|no|maybe|perhaps|idk|i don'?t know|no idea)\b", re.IGNORECASE)
 _CONTEXT = re.compile(
-    r"\b(?:according to|based on|from|in) (?:the|this) (?:given |above |provided )?(?:passage|paragraph|text|context|article"
-    r"|prompt|reference)\b",
+    r"\b(?:according to|based on|from|in) (?:the|this) (?:given |above |provided )?(?:passage|paragraph|text"
+    r"|context|article|prompt|reference)\b",
     re.IGNORECASE,
 )
 _HEAD = re.compile(r"(?:[^\s:?]+\s+){2,24}[^\s:?]+[:?]")
@@ -45,7 +47,7 @@ class Part:
 
     @property
     def rank(self) -> int:
-        """Where its kind of question stands in a row (see :data:`RANKS`)."""
+        """Where its kind of question stands in a row (see ``extractive_open.RANKS``)."""
         return self.asker.question.rank
 
 
@@ -61,13 +63,37 @@ def can_be_part(member: Member, answer: str, *, max_chars: int, max_question_cha
         and verdict_only(answer) is None
         and not (question.made and "```" not in answer)
         and not is_refusal(member.answer.first)
-        and 0 < len(WORD.findall(answer))
+        and WORD.search(answer) is not None
         and not (bare(answer) and kind_of(answer) not in ("other", "request"))
         and not (bare(answer) and _EMPTY.match(answer))
         and not _CONTEXT.search(answer)
         and not (len(answer) < PERSONAL_CHARS and _PERSONAL.search(answer) and not _PERSONAL.search(question.text))
         and not answer.rstrip().endswith((":", "?"))
     )
+
+
+def part_of(group: list[Member], fused: Fused) -> Part:
+    """A group's question, in the wording of a member that is in its answer, with the answer."""
+    used = [m for m in group if fused.taken[m.number] > 0] or group[:1]
+    wide = [m for m in used if m.question.wide]
+    asker = best_asker(wide or group, group[0])
+    return Part(asker, asker.question.text, fused.text)
+
+
+def best_asker(members: list[Member], base: Member | None = None) -> Member:
+    """The member whose wording of the question is the best formed; the first of equals.
+
+    Only wordings with the base's own content words count, since its answer was given to those; of an open request any
+    that asks more. Where the base's user turn is long it stays: it holds more than a question.
+    """
+    base = base or members[0]
+    if len(base.question.text) > LONG_QUESTION_CHARS:
+        return base
+    if members[0].question.wide:
+        return members[0]
+    same = [m for m in members if m.question.stems == base.question.stems and not m.question.wide] or [base]
+    wording = best_wording([m.question.text for m in same])
+    return next(m for m in same if m.question.text == wording)
 
 
 def compose(parts: Sequence[Part]) -> tuple[str, str]:
@@ -136,6 +162,3 @@ def _elliptic(part: Part) -> bool:
 def _one_subject(parts: Sequence[Part]) -> bool:
     stems = [part.asker.question.stems for part in parts]
     return all(any(one & other for other in stems if other is not one) for one in stems)
-
-
-__all__ = ["BARE_WORDS", "NUMBERED_PARTS", "PART_NEW", "RANKS", "Part", "bare", "can_be_part", "common_head", "compose"]

@@ -11,7 +11,7 @@ from lm_mixup.distillers.extractive_clean import clean
 from lm_mixup.distillers.extractive_questions import Question, clean_question, exchange, same_question
 from lm_mixup.distillers.extractive_units import Answer, defines, overlap, read_answer
 from lm_mixup.distillers.extractive_whole import is_refusal, is_whole, repetition
-from lm_mixup.distillers.extractive_words import WORD
+from lm_mixup.distillers.extractive_words import WORD, content_words
 from lm_mixup.records import Sample, TaskType
 from lm_mixup.task_types import CS, MCQ, TFQ, Item, from_sample
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-REFUSAL_PENALTY = 2.0
+REFUSAL_PENALTY = 4.0
 CUT_PENALTY = 0.3
 LOST_PENALTY = 1.5
 OFF_TOPIC_PENALTY = 0.7
@@ -165,9 +165,10 @@ def same_statement(a: Member, b: Member) -> bool:
         one.names and other.names and not one.names & other.names
     ):
         return False
-    shared = len(one.stems & other.stems)
+    mine, theirs = content_words(one.text), content_words(other.text)
+    shared = len(mine & theirs)
     least = SAME_VERDICT if agree else OTHER_VERDICT
-    return shared >= 2 and shared >= least * min(len(one.stems), len(other.stems))
+    return shared >= 2 and shared >= least * min(len(mine), len(theirs))
 
 
 def variants(base: Member, other: Member) -> bool:

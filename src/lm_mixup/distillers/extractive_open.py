@@ -13,15 +13,17 @@ _POLITE = re.compile(
 _OPEN = re.compile(
     r"(?:tell (?:me|us) (?:more |something |a bit |a little )?about"
     r"|what do you know about|what can you (?:tell|say) (?:me )?about|talk about|write (?:me )?(?:something )?about"
-    r"|(?:write|give)(?: me)? (?:a|an|some)(?: \w+){0,2}? (?:article|essay|overview|paragraph|report|summary|description"
-    r"|introduction|explanation|info|information) (?:about|on|of|to)"
-    r"|explain(?: to me)?(?: briefly)?(?: the concept of| what)?|describe|define|how (?:does|do)(?= [^?]{2,60} works?\b)"
+    r"|(?:write|give)(?: me)? (?:a|an|some)(?: \w+){0,2}? (?:article|essay|overview|paragraph|report|summary"
+    r"|description|introduction|explanation|info|information) (?:about|on|of|to)"
+    r"|explain(?: to me)?(?: briefly)?(?: the concept of| what)?|describe|define"
+    r"|how (?:does|do)(?= [^?]{2,60} works?\b)"
     r"|(?P<plain>what(?:'s|’s|s| is| are| was| were| exactly is| exactly are)|who(?:'s|’s| is| was| are| were)))\s+",
     re.IGNORECASE,
 )
 _TAIL = re.compile(
-    r"[\s,]*(?:\bto (?:me|a \w+)|\bbriefly|\bplease|\bpls|\bexactly|\bin (?:(?:very )?simple|plain|your own|a few|short|brief|detail"
-    r"|general)(?: \w+)?|\bfor (?:beginners|dummies)|\blike i'?m five|\bworks?|\b(?:is|are)|\bused for|\bmean)?[\s?.!]*$",
+    r"[\s,]*(?:\bto (?:me|a \w+)|\bbriefly|\bplease|\bpls|\bexactly|\bin (?:(?:very )?simple|plain|your own|a few"
+    r"|short|brief|detail|general)(?: \w+)?"
+    r"|\bfor (?:beginners|dummies)|\blike i'?m five|\bworks?|\b(?:is|are)|\bused for|\bmean)?[\s?.!]*$",
     re.IGNORECASE,
 )
 _MEANING = re.compile(
@@ -32,7 +34,8 @@ _WIDE = re.compile(
 )
 _NARROWS = word_set(
     "and or how why when where who which what that with without for from between than difference differences best top "
-    "good main most purpose reason cause causes name use uses used made make happens happened capital number example examples"
+    "good main most purpose reason cause causes name use uses used made make happens happened capital number"
+    " example examples"
 )
 """Words that make of "What is …" a question of its own, not one for all about a subject."""
 _SUBJECT_WORDS = 4
@@ -41,7 +44,8 @@ _SUBJECT_WORDS = 4
 _KINDS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     (name, re.compile(pattern, re.IGNORECASE))
     for name, pattern in (
-        ("why", r"why\b|how come\b|what (?:causes?|caused|makes?|made)\b|what(?:'s| is| are| was| were) the (?:reason|cause)"),
+        ("why", r"why\b|how come\b|what (?:causes?|caused|makes?|made)\b"
+         r"|what(?:'s| is| are| was| were) the (?:reason|cause)"),
         ("measure", r"how (?:many|much|long|often|old|far|tall|big|large|high|fast|heavy|deep|hot|cold|wide)\b"),
         ("when", r"when\b|(?:what|which) (?:year|date|day|time)\b|in (?:what|which) year\b"),
         ("where", r"where\b"),
@@ -49,7 +53,8 @@ _KINDS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("who", r"who(?:se|m|'s)?\b"),
         ("what", r"(?:what|which|what's|whats)\b"),
         ("whether", r"(?:is|are|was|were|do|does|did|can|could|should|would|will|has|have|am)\b"),
-        ("request", r"(?:tell|explain|describe|define|list|name|give|provide|suggest|identify|compare|classify|write|find)\b"),
+        ("request", r"(?:tell|explain|describe|define|list|name|give|provide|suggest|identify|compare|classify"
+         r"|write|find)\b"),
     )
 )  # fmt: skip
 RANKS = {"open": 0, "request": 1, "other": 1, "what": 1, "who": 1, "why": 2, "how": 3, "measure": 4, "when": 4,

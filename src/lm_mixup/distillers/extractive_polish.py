@@ -7,18 +7,21 @@ import re
 from lm_mixup.distillers.extractive_words import FUNCTION_WORDS, STOP_WORDS, WORD, word_set
 
 _CONTRACTIONS = {
-    bare.replace("'", ""): bare
-    for bare in (
-        "that's what's there's don't doesn't didn't isn't aren't wasn't weren't can't couldn't shouldn't wouldn't haven't"
-        " hasn't hadn't you're they're you've they've we've"
-    ).split()
+    full.replace("'", ""): full
+    for full in word_set(
+        "that's what's there's don't doesn't didn't isn't aren't wasn't weren't can't couldn't shouldn't wouldn't"
+        " haven't hasn't hadn't you're they're you've they've we've"
+    )
 }
-_BARE = re.compile(rf"\b(?:{'|'.join(_CONTRACTIONS)})\b", re.IGNORECASE)
+_BARE = re.compile(rf"\b(?:{'|'.join(sorted(_CONTRACTIONS))})\b", re.IGNORECASE)
 _ITS = re.compile(r"\b(its)(?= (?:a|an|the|not|how|what|because|when|called|already|just)\b)", re.IGNORECASE)
 _ITS_THE = re.compile(r"(?:(?<=^)|(?<=, )|(?<=\. )|(?<=\bwhy ))(its)(?= \w+[.!]?$)", re.IGNORECASE)
 _ENGLISH = word_set("the and you of they with your this it is are why nobody can how what from make for not its")
-_HEDGE = re.compile(r"^(?:(?:well|basically|actually|honestly|so|um|hmm|imo|imho|afaik|i think(?: that)?|i guess(?: that)?"
-    r"|i believe(?: that)?|in my opinion),?\s+)+(?=[A-Za-z]{2})", re.IGNORECASE)  # fmt: skip
+_HEDGE = re.compile(
+    r"^(?:(?:well|basically|actually|honestly|so|um|hmm|imo|imho|afaik|i think(?: that)?|i guess(?: that)?"
+    r"|i believe(?: that)?|in my opinion),?\s+)+(?=[A-Za-z]{2})",
+    re.IGNORECASE,
+)
 _LAUGH = re.compile(r"[\s,]+(?:lol|haha|lmao|imo|imho|tbh|idk)(?=[.!?\s]*$)", re.IGNORECASE)
 _MARKS = re.compile(r"(?<=\w)(?:!{2,}|\?{2,}|\.\.(?!\.)|(?<=[\"'”’])\.\.)(?=\s|$)")
 _AFTER_VERDICT = re.compile(r"(?<=^(?i:yes)[.!] )[a-z]|(?<=^(?i:no)[.!] )[a-z]")

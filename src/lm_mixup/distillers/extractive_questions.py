@@ -77,26 +77,31 @@ _PLEASE = re.compile(r"[ ,]+(?:pls|plz|plss)(?=[?.!]*$)", re.IGNORECASE)
 _ASKING = frozenset({"why", "measure", "when", "where", "how", "who", "what"})
 _WH = re.compile(r"(?:why|how|when|where|who|which|what (?!would|could|should))", re.IGNORECASE)
 _SORTING = re.compile(
-    r"(?:please |can you |could you )*(?:classify|categori[sz]e|sort|extract|identify|tell me (?:whether|which|if)|solve)\b",
+    r"(?:please |can you |could you )*(?:classify|categori[sz]e|sort|extract|identify|tell me (?:whether"
+    r"|which|if)|solve)\b",
     re.IGNORECASE,
 )
 """Requests for one set answer: not to be mixed, but able to stand in a row."""
 _NEEDS_CONTEXT = re.compile(
     r"\b(?:listed|passage|paragraphs?(?! of)|given|above|below|text|article|context|based on|according to"
-    r"|reference|mentioned|provided|sentence|extract|following(?! [\w' -]{1,60}: ?\S)|the author|th(?:is|ese|ose)(?![^:]{0,80}: ?\S)"
+    r"|reference|mentioned|provided|sentence|extract|following(?! [\w' -]{1,60}: ?\S)|the author|th(?:is|ese"
+    r"|ose)(?![^:]{0,80}: ?\S)"
     r"(?! (?:day|year|week|month|time)))\b",
     re.IGNORECASE,
 )
 _PERSONAL = re.compile(r"\b(?:you|your|you're|yours|yourself|hal|alexa|siri)\b", re.IGNORECASE)
 _POLITE = re.compile(
     r"^(?:please |can you |could you |would you )+"
-    r"|\b(?:how|what|where|when|why) (?:do|would|should|can|could) you\b(?! (?:not|like|feel|think|want|love|hate|know))"
+    r"|\b(?:how|what|where|when|why) (?:do|would|should|can|could) you\b(?! (?:not|like|feel|think|want|love"
+    r"|hate|know))"
     r"|\b(?:if|when|that|things|ways|steps) you (?:can|could|should|need to|have to|want to|are)\b",
     re.IGNORECASE,
 )
 _ADDRESSED = re.compile(
-    r"^(?:are|were|have|will|what(?:'s| is| are) your|do you|did you|can you|could you|would you|who are|how are) ?you?\b"
-    r"|\b(?:do|did|would|can|could) you (?:like|feel|think|want|love|hate|believe|prefer|have|know|remember|dream|eat|drink)\b",
+    r"^(?:are|were|have|will|what(?:'s| is| are) your|do you|did you|can you|could you|would you|who are|how "
+    r"are) ?you?\b"
+    r"|\b(?:do|did|would|can|could) you (?:like|feel|think|want|love|hate|believe|prefer|have|know|remember"
+    r"|dream|eat|drink)\b",
     re.IGNORECASE,
 )
 _FIRST_PERSON = re.compile(r"\b(?:i|i'm|im|my|me|we|our)\b", re.IGNORECASE)
@@ -134,8 +139,8 @@ _OPPOSITES = frozenset(
 class Question:
     """A user turn, cleaned, with its words.
 
-    ``stems`` are its content words, ``order`` the same in order; ``signs`` the numbers and negations that tell it apart;
-    ``subject`` what an open request is about, ``wide`` where it asks more than that.
+    ``stems`` are its content words, ``order`` the same in order; ``signs`` the numbers and negations that tell it
+    apart; ``subject`` what an open request is about, ``wide`` where it asks more than that.
     """
 
     text: str
@@ -326,12 +331,13 @@ def finish_question(text: str) -> str:
     if text[0].islower() and text[0].isascii():
         text = text[0].upper() + text[1:]
     text = LONE_I.sub("I", text)
-    if text[-1].isalnum() and text[-1].isascii() and "\n" not in text and len(split_sentences(text)) == 1:
+    if text[-1].isalnum() and text[-1].isascii() and "\n" not in text:
         asks = re.match(
             r"(?:who|what|when|where|which|whose|why|how|is|are|was|were|do|does|did|can|could|should|would|will"
-            r"|has|have|pourquoi|comment|quand|où|quel|quelle|quels|quelles|combien|wo|was|wie|wann|warum|wer|wieso|welcher?"
+            r"|has|have|pourquoi|comment|quand|où|quel|quelle|quels|quelles|combien|wo|was|wie|wann|warum|wer"
+            r"|wieso|welcher?"
             r"|cómo|cuándo|cuando|dónde|cuál|quién|cuánto)\b",
-            text,
+            split_sentences(text)[-1],
             re.IGNORECASE,
         )
         text += "?" if asks else "."

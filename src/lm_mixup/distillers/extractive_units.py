@@ -44,10 +44,13 @@ _PRONOUN = re.compile(
     re.IGNORECASE,
 )
 _EMPTY_IT = re.compile(
-    r"it(?:['’]s| is| was| takes)(?: (?:also|not|very|quite|always|often|usually|a|an|the|best|more|important))*(?: \w+){1,2}? (?:to|that)\b",
+    r"it(?:['’]s| is| was| takes)(?: (?:also|not|very|quite|always|often|usually|a|an|the|best|more"
+    r"|important))*(?: \w+){1,2}? (?:to|that)\b",
     re.IGNORECASE,
 )
 """The "it" of "It is easy to …" stands for nothing that was said."""
+_BROKEN_BEHIND = re.compile(r"(?:(?<=\be\.g\.)|(?<=\bi\.e\.)|(?<=\beg\.)|(?<=\bie\.))\n(?=[a-z])")
+"""A line that a sentence splitter broke behind an abbreviation."""
 _LEANING = word_set("this these those such they it he she them")
 """Words that, among the first few of a sentence, lean on the one before."""
 _LEANING_REACH = 4
@@ -124,7 +127,9 @@ def read_answer(text: str, member: int, rating: float) -> Answer:
         segments[-1] = Segment(Kind.PROSE, segments[-1].text.rstrip() + ".")
     units: list[Unit] = []
     for position, piece in enumerate(segments):
-        body = polish(piece.body, first=not units) if piece.kind is Kind.PROSE else piece.body
+        body = piece.body
+        if piece.kind is Kind.PROSE:
+            body = polish(_BROKEN_BEHIND.sub(" ", body), first=not units)
         gap = piece.text[len(piece.text.rstrip()) :]
         if piece.kind is Kind.PROSE and units and position + 1 < len(segments) and is_filler(body):
             dropped += 1
@@ -150,7 +155,11 @@ def _trim(units: list[Unit]) -> int:
     while (
         len(units) > 1
         and units[-1].prose
-        and (is_meta(units[-1].body) or (units[-1].body.endswith("?") and _SECOND_PERSON.search(units[-1].body)))
+        and (
+            is_meta(units[-1].body)
+            or units[-1].body.endswith(":")
+            or (units[-1].body.endswith("?") and _SECOND_PERSON.search(units[-1].body))
+        )
     ):
         units.pop()
     while len(units) > 1 and units[0].prose and is_meta(units[0].body) and not units[0].body.endswith(":"):
@@ -280,7 +289,7 @@ def open_with_definition(chosen: list[Unit], subject: frozenset[str]) -> None:
         return
     at = next((i for i, u in enumerate(chosen) if u.prose and u.position == 0 and defines(u.body, subject)), 0)
     end = at + 1
-    while end < len(chosen) and chosen[end].member == chosen[at].member and leans(chosen[end].body):
+    while end < len(chosen) and leans(chosen[end].body):
         end += 1
     if at and all(unit.prose for unit in chosen[:end]):
         moved = chosen[at:end]

@@ -6,24 +6,24 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import pairwise, takewhile
+from itertools import pairwise
 
+from lm_mixup.distillers.extractive_claims import UNITS_READ, contradicts, correct
 from lm_mixup.distillers.extractive_units import (
-    SAME_LEAST,
     Answer,
     Fused,
     Unit,
+    defines,
     finish_sentences,
     leans,
     leans_on_subject,
     open_with_definition,
-    opens_leaning,
     render,
     same_claim,
     verdict,
 )
 from lm_mixup.distillers.extractive_whole import is_meta, is_refusal, is_whole, items_of, renumber
-from lm_mixup.distillers.extractive_words import WORD, content_words, numbers, word_set
+from lm_mixup.distillers.extractive_words import content_words, word_set
 from lm_mixup.distillers.segments import Kind, Segment, list_items
 
 NOVEL_SHARE = 0.4
@@ -38,10 +38,8 @@ TOPIC_LEAST = 1
 """A sentence is on the topic where it shares so many content words with the question, or …"""
 TOPIC_BASE_LEAST = 2
 """… so many with the base's answer."""
-RIVAL_WORDS = 5
-"""Two sentences that begin with so many equal words say two things of one, of which only one will be right."""
-UNITS_READ = 200
-"""Of an answer no more than so many units are looked at for something new."""
+SUBJECT_REACH = 4
+"""A sentence whose first words, so many, name the subject is about it."""
 HOME_SHARE = 0.2
 """A sentence that no neighbour places goes behind the most similar one, if that has so large a share of its words."""
 ITEM_LEAST = 3
@@ -56,7 +54,6 @@ _CLOSING = re.compile(
 _FIRST_PERSON = re.compile(r"\b(?:I|I'm|I've|I'd|I'll|my|me|mine|myself)\b")
 _COUNTS = word_set("two three four fiv six seven eight nin ten twelv twent")
 _LABELLED = re.compile(r"[^\W\d_][\w '-]{0,30}:\s")
-_NEGATIONS = re.compile(r"\b(?:not|no|never|neither|nor|cannot|without)\b|n't\b|n’t\b", re.IGNORECASE)
 
 
 def weave(
@@ -72,17 +69,17 @@ def weave(
 ) -> Fused:
     """The base with what the others add, at most ``max_added`` units and ``max_chars`` characters in all.
 
-    With ``reasons`` the answers are reasons for one statement: the first sentence of each is on the topic, and its
-    pronoun means what the statement speaks of. ``others`` in order of preference. A sentence goes in where it is whole, of a fit length, on the topic, in the
-    base's person, new (see the constants above), contradicts nothing, and can stand where it lands: one that leans on the
-    sentence before it ("They …", "However, …") goes in only right behind that one; or, where ``subject`` says what
-    an open request is about, behind a sentence on the subject, if it opens its answer and so can mean only that. ``veto`` (sentence, sentences
-    that are in) has the last word against a sentence.
+    ``others`` in order of preference. A sentence goes in where it is whole, of a fit length, on the topic, in the
+    base's person, new (see the constants above), contradicts nothing, and can stand where it lands: one that leans on
+    the sentence before it ("They …", "However, …") goes in only right behind that one; or, where ``subject`` says what
+    an open request is about, behind a sentence on the subject, if it opens its answer and so can mean only that. With
+    ``reasons`` the answers are reasons for one statement: the first sentence of each is on the topic, and its pronoun
+    means what the statement speaks of. ``veto`` (sentence, sentences that are in) has the last word against a sentence.
     """
     fused = Fused("", Counter({base.member: len(base.units)}), unfit=base.dropped + sum(a.dropped for a in others))
     units = list(base.units)
     if others and len(base.text) < max_chars and not is_refusal(base.first):
-        units, fused.corrected = _correct(base, others, fused)
+        units, fused.corrected = correct(base, others, fused)
         weaving = _Weaving(base, units, question, fused, max_added, max_chars, veto, subject, reasons)
         for answer in others:
             weaving.take(replace(answer, units=answer.units[:UNITS_READ]))
@@ -199,16 +196,17 @@ class _Weaving:
         if leans(unit.body) and _CLOSING.match(unit.body):
             return False
         present = [u for u in self.units if u.prose]
-        if any(_contradicts(unit, u) for u in present):
+        if any(contradicts(unit, u) for u in present):
             return False
         return self.veto is None or not self.veto(unit.body, [u.body for u in present])
 
     def _on_subject(self, unit: Unit) -> Unit | None:
-        """Where the first sentence of an answer leans on the subject of the request: the sentence that names it last."""
+        """The sentence behind which one goes that opens its answer and leans on the subject of the request."""
         if not self.subject or not leans_on_subject(unit.body):
             return None
-        named = [u for u in self.units if u.prose and self.subject <= content_words(" ".join(u.body.split()[:8]))]
-        return named[-1] if named else None
+        prose = [u for u in self.units if u.prose]
+        named = [u for u in prose if self.subject <= content_words(" ".join(u.body.split()[:SUBJECT_REACH]))]
+        return next((u for u in prose if defines(u.body, self.subject)), named[-1] if named else None)
 
     def _grow(self, mine: Unit, theirs: Unit, member: int) -> bool:
         if self.counted:
@@ -225,29 +223,6 @@ def _is_new(new: frozenset[str] | set[str], unit: Unit) -> bool:
     if len(new) >= NOVEL_LEAST:
         return not unit.prose or len(new) >= NOVEL_SHARE * len(unit.stems)
     return unit.prose and len(new) == NOVEL_LEAST - 1 and len(new) >= NOVEL_SHORT_SHARE * len(unit.stems)
-
-
-def _contradicts(new: Unit, old: Unit) -> bool:
-    """Whether two sentences speak of one thing, and one denies what the other says, or gives other figures for it."""
-    begins = zip(WORD.findall(new.body[:120]), WORD.findall(old.body[:120]), strict=False)
-    if sum(1 for _ in takewhile(lambda pair: pair[0].casefold() == pair[1].casefold(), begins)) >= RIVAL_WORDS:
-        return True  # "The honeycomb was invented by …", by two different people
-    mine, theirs = numbers(new.stems), numbers(old.stems)
-    a, b = new.stems - mine, old.stems - theirs
-    shared = len(a & b)
-    if shared < 2:
-        return False
-    close = shared >= 0.5 * min(len(a), len(b))
-    if close and (_NEGATIONS.search(new.body) is None) != (_NEGATIONS.search(old.body) is None):
-        return True
-    if not mine or not theirs or not mine.isdisjoint(theirs):
-        return False
-    return close or shared >= SAME_LEAST + 1 or _head(new.body) == _head(old.body)
-
-
-def _head(sentence: str) -> list[str]:
-    """The first two content words of a sentence: what it is about, and what it says of it."""
-    return [stem for word in WORD.findall(sentence[:80]) for stem in sorted(content_words(word))][:2]
 
 
 def _leads(lead: Unit | None, question: frozenset[str], block: Unit) -> bool:
@@ -354,6 +329,9 @@ def _grow_list(mine: Unit, theirs: Unit, covered: set[str], room: int) -> int:
         text = text.strip()
         if len(new) < 2 or len(new) < NOVEL_SHARE * len(stems) or any(same_claim(stems, one) for one in own_stems):
             continue
+        label = _LABELLED.match(text)
+        if label and any(item.startswith(label[0]) for _, item in own):
+            continue
         if len(text) > longest or "\n" in text or (is_whole(own[-1][1]) and not is_whole(text)):
             continue
         if len(body) + len(text) + len(own[-1][0]) + 2 > len(mine.body) + room:
@@ -367,36 +345,3 @@ def _grow_list(mine: Unit, theirs: Unit, covered: set[str], room: int) -> int:
         mine.body = renumber(body)
         mine.stems = content_words(body)
     return grown
-
-
-def _correct(base: Answer, others: Sequence[Answer], fused: Fused) -> tuple[list[Unit], int]:
-    """The base's units, with each claim whose numbers or negation most others contradict replaced by theirs.
-
-    A claim is a group of sentences that say the same but for their numbers. The majority of members decides; where
-    there is none, the base stands, since it is the best rated.
-    """
-    units, corrected = list(base.units), 0
-    for index, unit in enumerate(units):
-        if not unit.prose or not unit.stems:
-            continue
-        mine = (numbers(unit.stems), _NEGATIONS.search(unit.body) is not None)
-        words = unit.stems - mine[0]
-        votes: Counter[tuple[frozenset[str], bool]] = Counter({mine: 1})
-        voices: dict[tuple[frozenset[str], bool], Unit] = {}
-        for answer in others:
-            for other in answer.units[:UNITS_READ]:
-                theirs = numbers(other.stems)
-                if other.prose and len(theirs) == len(mine[0]) and same_claim(words, other.stems - theirs):
-                    stance = (theirs, _NEGATIONS.search(other.body) is not None)
-                    votes[stance] += 1
-                    voices.setdefault(stance, other)
-                    break
-        stance, count = max(votes.items(), key=lambda pair: (pair[1], pair[0] == mine))
-        if stance != mine and count >= 2 and count > votes[mine]:
-            voice = voices[stance]
-            if is_whole(voice.body) and (index == 0 or not opens_leaning(voice.body)):
-                units[index] = Unit(voice.kind, voice.body, unit.gap, voice.stems, voice.member, unit.position)
-                fused.taken[voice.member] += 1
-                fused.taken[base.member] -= 1
-                corrected += 1
-    return units, corrected

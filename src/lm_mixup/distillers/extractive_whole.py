@@ -29,9 +29,12 @@ _META = re.compile(
     r"|thanks|source:|sources:|edit:|tl;?dr"
     r"|as an ai|as a (?:large )?language model|i am an ai|i'm an ai|i am a helpful|i am (?:a|an) (?:open"
     r"|large|chat|ai)|i'm (?:a|an) (?:open|large|chat|ai)"
-    r"|stay safe|take care|have (?:a|an) (?:nice|great|good|lovely|wonderful) |enjoy!|cheers\b|idk\b|lol\b|i don'?t know\b.{0,12}$"
-    r"|that'?s (?:it|all)[.!]|hope (?:so|you)|hope it|you'?ve? got this|don'?t worry, everything|careful[.!]|fun fact[.!]"
-    r"|(?:\S+ ){1,6}(?:is|are) (?:a |an )?(?:very |really |quite )?(?:interesting|fascinating|cool|great|good|broad|complex"
+    r"|stay safe|take care|have (?:a|an) (?:nice|great|good|lovely|wonderful) |enjoy!|cheers\b|idk\b|lol\b|i "
+    r"don'?t know\b.{0,12}$"
+    r"|that'?s (?:it|all)[.!]|hope (?:so|you)|hope it|you'?ve? got this|don'?t worry, everything|careful[.!]"
+    r"|fun fact[.!]"
+    r"|(?:\S+ ){1,6}(?:is|are) (?:a |an )?(?:very |really |quite )?(?:interesting|fascinating|cool|great|good"
+    r"|broad|complex"
     r"|nice)(?: and \w+)? (?:topic|subject|question|thing)s?\b"
     r"|(?:there (?:is|are)|i could|one could) (?:so )?much (?:more )?to say"
     r"|i am joi|i'm open ?assistant|i am open ?assistant|below (?:is|are) (?:a|an|the|some) "
@@ -56,6 +59,9 @@ UNCUT_CHARS = 350
 """Texts of no more characters are not thought to have been cut off by a limit."""
 UNCUT_WORDS = 5
 _OPENS_CLAUSE = word_set("and or but because when which that if so while although since who where as than then")
+_OPENS_PHRASE = word_set(
+    "the a an this these those his her its their our my your of in on at to for from with by not no"
+)
 _WANTS_MORE = FUNCTION_WORDS | word_set(
     "because between into than about through during such very more most being been quand que qui et der die das und"
 ) - word_set("it this that these those there so not")
@@ -96,11 +102,9 @@ def is_finished(sentence: str, *, text_chars: int) -> bool:
         return False
     opened = max((i for i, word in enumerate(words) if word in _OPENS_CLAUSE), default=-1)
     tail = words[opened + 1 :]
-    return (
-        opened < 0
-        or len(tail) > 2
-        or (len(tail) > 0 and tail[0] not in FUNCTION_WORDS and words[opened] in ("and", "or"))
-    )
+    if opened < 0 or len(tail) > 2:
+        return True
+    return len(tail) > 0 and tail[0] not in _OPENS_PHRASE and (len(tail) == 2 or words[opened] in ("and", "or"))
 
 
 def is_whole(text: str) -> bool:
