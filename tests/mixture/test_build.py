@@ -113,7 +113,8 @@ def test_lines() -> None:
 def test_saved_in_both_layouts_and_described(tmp_path: Path) -> None:
     built = _build(tmp_path / "s", 20)
     save(built, {"writer": "extractive"}, tmp_path / "ours")
-    save(built, {"writer": "extractive"}, tmp_path / "authors", layout="authors")
+    written = save(built, {"writer": "extractive"}, tmp_path / "authors", layout="authors")
+    assert written == [r for r in built.rows if r.in_subset is not False]
     with pytest.raises(InputError, match="layout"):
         save(built, {}, tmp_path / "x", layout="other")
     order = {(r.split, r.id): r for r in built.rows}

@@ -122,16 +122,16 @@ def build(
             progress=(lambda _: None) if quiet else lambda told: err.print(told, markup=False, soft_wrap=True),
         )
         built = builder.build(list(sources), limit=limit)
-        save(built, builder.description(), out, layout=str(layout))
+        rows = save(built, builder.description(), out, layout=str(layout))
     finally:
         if ledger is not None:
             ledger.close()
     manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
-    write_card(out, built.rows, manifest)
+    write_card(out, rows, manifest)
     if as_json:
         print(json.dumps({"out": str(out), "embed_seconds": round(embedder.seconds, 1), **manifest}))
     else:
-        print(f"{len(built.rows):,} rows in {out}; its card: {out / 'README.md'}")
+        print(f"{len(rows):,} rows in {out}; its card: {out / 'README.md'}")
 
 
 def stats(

@@ -301,15 +301,18 @@ class Builder:
         }
 
 
-def save(built: Build, description: Mapping[str, Any], folder: Path, *, layout: str = "ours") -> None:
+def save(built: Build, description: Mapping[str, Any], folder: Path, *, layout: str = "ours") -> list[Row]:
     """Write the splits, ``manifest.json`` and, apart from what is the same in every run, ``timings.json``.
 
-    ``layout`` ``ours`` is a Parquet file for each split; ``authors`` their JSON files. The manifest comes last.
+    ``layout`` ``ours`` is a Parquet file for each split; ``authors`` their JSON files, whose GRPO part is the subset
+    alone. Returns the rows that were written; the manifest comes last.
     """
     if layout not in LAYOUTS:
         raise InputError(f"layout: expected one of {', '.join(LAYOUTS)}, got {layout!r}")
+    rows = built.rows
     if layout == "authors":
-        write_authors(folder, built.rows)
+        rows = [row for row in rows if row.in_subset is not False]
+        write_authors(folder, rows)
     else:
         for split in Split:
             write_parquet(folder / f"{split}.parquet", [r for r in built.rows if r.split == split])
@@ -318,11 +321,12 @@ def save(built: Build, description: Mapping[str, Any], folder: Path, *, layout: 
         "version": __version__,
         "layout": layout,
         "steps": [{"step": m.step, **{k: v for k, v in m.counts().items() if k != "seconds"}} for m in built.steps],
-        "rows": {str(s): sum(r.split == s for r in built.rows) for s in Split},
+        "rows": {str(s): sum(r.split == s for r in rows) for s in Split},
         **built.figures,
         **description,
     }
     write_bytes(folder / "manifest.json", orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
+    return rows
 
 
 def _groups(targets: Sequence[Target]) -> tuple[dict[str, int], dict[str, str]]:
