@@ -55,9 +55,9 @@ class LMDistiller:
     says so), or, without one, it is a Failure ``bad-format``.
 
     A cluster longer than ``max_input_tokens`` is trimmed: members enter from the best rated down (the earlier one among
-    equals) as far as each still fits, and keep the cluster's order; if not even the best fits, its middle goes. ``used_ids`` says
-    which went in, ``think`` ends with a remark. Tokens are counted by ``count_tokens``, else by the model's own method
-    of that name, else estimated (:func:`estimate_tokens`).
+    equals) as far as each still fits, and keep the cluster's order; if not even the best fits, its middle goes.
+    ``used_ids`` says which went in, ``think`` ends with a remark. Tokens are counted by ``count_tokens``, else by the
+    model's own method of that name, else estimated (:func:`estimate_tokens`).
 
     A model with a window (``context_tokens``) gets no more than fits beside an answer of ``max_new_tokens``; one whose
     window leaves no room is refused (:class:`InputError`).

@@ -51,11 +51,11 @@ class LLMJudge:
     (``trimmed_chars``). ``max_tokens`` bounds an answer: raise it for models that think aloud first.
     ``chunk_samples`` bounds how many prompts exist at a time.
 
-    ``draws`` above 1 asks so often, each time with another seed and at ``temperature`` (which must then be above 0), and
-    takes the mean of what could be read, if that is at least half; the details hold the ``draws`` and their ``spread``
-    (standard deviation, 0–5). With ``expected``, the rating is the expected value under the probabilities of the tokens
-    that state the overall rating, where the model offers them: finer than whole classes. The details then hold
-    ``expected`` (which share of the probability was on ratings) or, where the model offers none, none.
+    ``draws`` above 1 asks so often, each time with another seed and at ``temperature`` (which must then be above 0),
+    and takes the mean of what could be read, if that is at least half; the details hold the ``draws`` and their
+    ``spread`` (standard deviation, 0–5). With ``expected``, the rating is the expected value under the probabilities of
+    the tokens that state the overall rating, where the model offers them: finer than whole classes. The details then
+    hold ``expected``, the share of the probability that was on ratings; where the model offers none they do not.
 
     A model with a small window (``context_tokens``) has samples trimmed so that they fit.
 
@@ -138,9 +138,9 @@ class LLMJudge:
         room = int((window - self._max_tokens) * CHARS_PER_TOKEN) - rubric
         if room < _LEAST_CHARS:
             raise InputError(
-                f"the judge's model has a window of {window} tokens: expected room for a rubric of {rubric} characters, "
-                f"an answer of {self._max_tokens} tokens and {_LEAST_CHARS} characters of a sample; take another model, "
-                "or set llm.context_tokens if it is larger"
+                f"the judge's model has a window of {window} tokens: expected room for a rubric of {rubric} "
+                f"characters, an answer of {self._max_tokens} tokens and {_LEAST_CHARS} characters of a sample; "
+                "take another model, or set llm.context_tokens if it is larger"
             )
         return min(max_sample_chars, room)
 

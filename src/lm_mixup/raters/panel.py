@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from types import MappingProxyType
 from typing import Literal
@@ -14,7 +14,7 @@ from lm_mixup.records import Failure, Rating, Sample, digest, rating_class
 
 STAGE = "rate"
 
-_COMBINE = {"mean": statistics.fmean, "median": statistics.median}
+_COMBINE: dict[str, Callable[[list[float]], float]] = {"mean": statistics.fmean, "median": statistics.median}
 
 
 class Panel:
@@ -73,4 +73,4 @@ class Panel:
             "spread": round(max(values) - min(values), 4),
             "agreement": round(sum(a == b for a, b in pairs) / len(pairs), 4) if pairs else None,
         }
-        return Rating(float(_COMBINE[self._combine](values)), MappingProxyType(details))
+        return Rating(_COMBINE[self._combine](values), MappingProxyType(details))
