@@ -71,6 +71,22 @@ def test_it_beats_chance_and_length_at_a_fifth_judged() -> None:
         assert ours > max(f1(theirs.ratings >= 3.5, high), f1(alone, high)) + 0.05
 
 
+def test_a_rater_that_knows_something_is_a_better_start_and_one_that_knows_nothing_does_little_harm() -> None:
+    vectors, features, said = made(1500, by_length=0.0)
+    rng = np.random.default_rng(2)
+    high = said >= 3.5
+
+    def found(start: Floats | None) -> float:
+        learned = learn(vectors, features, Judge(said), plan=Plan(share=0.1), start=start)
+        assert len(learned.rows) == 150
+        return f1(learned.ratings >= 3.5, high)
+
+    bare = found(None)
+    assert found(said + rng.normal(size=1500)) > bare + 0.05
+    assert found(rng.normal(size=1500)) > bare - 0.1
+    assert found(np.ones(1500)) > bare - 0.1
+
+
 def test_a_judge_who_dislikes_length_is_learned_too() -> None:
     vectors, features, said = made(1500, by_length=-1.0)
     learned = learn(vectors, features, Judge(said), plan=Plan(share=0.2))
@@ -133,7 +149,8 @@ def test_a_judge_that_always_says_the_same(value: float) -> None:
     vectors, features, said = made(200)
     learned = learn(vectors, features, Judge(np.full_like(said, value)), plan=Plan(share=0.5))
     assert np.isfinite(learned.ratings).all()
-    assert (learned.ratings >= 3.5).all() if value == 5 else (learned.ratings < 3.5).all()
+    high = (learned.ratings >= 3.5).mean()
+    assert high > 0.85 if value == 5 else high == 0
 
 
 def test_equal_rows_are_no_trouble() -> None:
@@ -154,9 +171,7 @@ def test_small_pools_and_impossible_shares_are_refused() -> None:
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.floats(0, 1), max_size=40), st.integers(0, 20))
 def test_no_more_rows_are_called_high_than_are_expected(chances: list[float], known: int) -> None:
-    called, expected = _worth_calling(np.array(chances), float(known), 0.5)
-    assert 0 <= called <= round(sum(chances))
-    assert 0 <= expected <= 1 + 1e-9
+    assert 0 <= _worth_calling(np.array(chances), float(known), 0.5) <= round(sum(chances))
 
 
 def samples(rows: int) -> list[Sample]:

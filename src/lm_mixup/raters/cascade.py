@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -46,8 +46,8 @@ class Plan:
     """How much is judged and how it is chosen; all [O].
 
     ``share`` of the pool is judged, at least 50 rows. The pilot takes ``pilot`` of it, of which ``spread`` is drawn
-    over the whole pool and the rest with weights (rank by length / n) ^ ``tilt``; ``rounds`` rounds take what is
-    left. A rating counts ``lift`` points more from class ``high`` on, so that the regression minds that line.
+    over the whole pool and the rest with weights (rank by length and start / n) ^ ``tilt``; ``rounds`` rounds take
+    what is left. A rating counts ``lift`` points more from class ``high`` on, so that the regression minds that line.
 
     Regressions under all of ``vector_penalties`` × ``feature_penalties`` are averaged, the better they tell high rows
     in ``folds`` folds the more (a difference of ``blend`` in AUC is a factor of e). ``directions``: principal
@@ -97,8 +97,8 @@ class Learned:
     """What came of it.
 
     ``rows`` (m,) were asked about, in this order, and the judge said ``said`` (m,), NaN where it failed. ``ratings``
-    (n,): the judge's word where there is one, else the head's. ``high_chance`` (n,): 0 or 1 for judged rows.
-    ``expected_f1`` on high over all rows, as far as the chances are right.
+    (n,): the judge's word where there is one, else the head's. ``high_chance`` (n,): 0 or 1 for judged rows; for the
+    others a rough one, good for ordering them.
     """
 
     rows: Ints
@@ -107,7 +107,6 @@ class Learned:
     high_chance: Floats
     head: Head
     rounds: tuple[Round, ...]
-    expected_f1: float
 
 
 def learn(
@@ -116,13 +115,16 @@ def learn(
     ask: Ask,
     *,
     plan: Plan | None = None,
+    start: Floats | None = None,
     chosen: Ints | None = None,
 ) -> Learned:
     """Choose rows, ask, learn, and rate all: ``vectors`` (n, dim), ``features`` (n, n_features).
 
+    ``start`` (n,): what a cheap rater says of every row (the shipped learned one, for example). It helps to choose
+    the rows, beside length, as far as the judge turns out to agree with it; what is learned rests on the judge alone.
     ``chosen`` takes the place of the pilot and the rounds: these rows are asked about, and no others. The same input,
-    answers and plan give the same result. Raises RatingsError for a pool of fewer than 50 rows, or
-    where the judge answers fewer than 50 questions.
+    answers and plan give the same result. Raises RatingsError for a pool of fewer than 50 rows, or where the judge
+    answers fewer than 50 questions.
     """
     plan = plan or Plan()
     rows = len(vectors)
@@ -130,7 +132,7 @@ def learn(
         raise RatingsError(
             f"cascade: expected a pool of at least {MIN_ROWS} rows, got {rows}; let the judge rate them all"
         )
-    learning = _Learning(vectors, features, ask, plan)
+    learning = _Learning(vectors, features, ask, plan, start)
     if chosen is not None:
         return learning.on(chosen)
     return learning.run(min(rows, max(MIN_ROWS, round(plan.share * rows))))
@@ -153,7 +155,14 @@ class _Fit:
 
 
 class _Learning:
-    def __init__(self, vectors: npt.NDArray[np.floating[Any]], features: Floats, ask: Ask, plan: Plan) -> None:
+    def __init__(
+        self,
+        vectors: npt.NDArray[np.floating[Any]],
+        features: Floats,
+        ask: Ask,
+        plan: Plan,
+        start: Floats | None,
+    ) -> None:
         self._ask, self._plan = ask, plan
         self._rng = np.random.default_rng(plan.seed)
         self._low, self._high, scaled, self._mean, self._scale = _scaled(features)
@@ -162,17 +171,23 @@ class _Learning:
         self._table = np.hstack([reduced, scaled])
         self._dim = reduced.shape[1]
         self._length = features[:, _LENGTH]
+        # what is known of a row before anybody is asked
+        self._guess = self._length if start is None else _standard(_standard(self._length) + _standard(start))
+        self._started = start is not None
+        self._even = 0
         self._rows: list[int] = []
         self._said: list[float] = []
         self._rounds: list[Round] = []
 
     def run(self, budget: int) -> Learned:
+        if budget == len(self._table):
+            return self.on(np.arange(budget))
         pilot = min(budget, max(MIN_ROWS, round(self._plan.pilot * budget)))
         self._put(self._pilot(pilot), "pilot", math.nan)
         for turn in range(self._plan.rounds):
             size = (budget - len(self._rows)) // (self._plan.rounds - turn)
             if size > 0:
-                fit = self._fit()
+                fit = self._nudged(self._fit())
                 order = np.argsort(-fit.chance - 1e-9 * fit.raw + _NEVER * self._asked(), kind="stable")[:size]
                 self._put(order, "likely high", float(fit.chance[order].sum()))
         return self._finish()
@@ -210,8 +225,8 @@ class _Learning:
         return self._plan.high - 0.5
 
     def _pilot(self, size: int) -> Ints:
-        even = round(self._plan.spread * size)
-        place = np.argsort(np.argsort(self._length, kind="stable"), kind="stable")
+        even = self._even = round(self._plan.spread * size)
+        place = np.argsort(np.argsort(self._guess, kind="stable"), kind="stable")
         tilted = ((place + 1) / len(place)) ** self._plan.tilt
         first = _apart(self._table[:, : self._dim], np.ones(len(tilted)), even, self._rng)
         tilted[first] = 0.0
@@ -248,6 +263,17 @@ class _Learning:
             intercept=float(intercept - self._mean @ on_features - self._centre @ on_vector),
         )
 
+    def _nudged(self, fit: _Fit) -> _Fit:
+        """The fit moved towards the guess, by as much as the guess tells high rows beside what was learned."""
+        rows, said = self._judged()
+        high = said >= self._line
+        if not self._started or min(high.sum(), (~high).sum()) < self._plan.folds:
+            return fit
+        advantage, best = _auc(self._guess[rows], high) - 0.5, _auc(fit.own, high) - 0.5
+        strength = min(1.0, max(0.0, advantage) / max(best, 1e-9)) * float(fit.own.std())
+        own, raw = fit.own + strength * self._guess[rows], fit.raw + strength * self._guess
+        return replace(fit, own=own, raw=raw, chance=_chance(own, high, raw))
+
     def _worth(self, held_out: Floats, rows: Ints, high: npt.NDArray[np.bool_]) -> tuple[Floats, float]:
         """(len(grid),) shares of the regressions in their mean, and the weight of standardised length beside it."""
         if min(high.sum(), (~high).sum()) < self._plan.folds:
@@ -273,28 +299,36 @@ class _Learning:
         chance = np.zeros(len(self._table))
         chance[rows] = said >= self._line
         chance[rest] = self._corrected(fit.chance[rest])
-        called, expected = _worth_calling(chance[rest], float(chance[rows].sum()), self._plan.margin)
+        called = _worth_calling(chance[rest], float(chance[rows].sum()), self._plan.margin)
         knots = class_knots(fit.raw[rest], self._classes(fit, rest, said, called)) if len(rest) else _FLAT
         head = Head(fit.vector, fit.features, fit.low, fit.high, fit.intercept, knots)
         ratings = np.empty(len(self._table))
         ratings[rest] = [interpolate(raw, knots) for raw in fit.raw[rest].tolist()]
         ratings[rows] = said
         asked = np.array(self._rows, dtype=np.int64), np.array(self._said)
-        return Learned(*asked, ratings, chance, head, tuple(self._rounds), expected)
+        return Learned(*asked, ratings, chance, head, tuple(self._rounds))
 
     def _corrected(self, chance: Floats) -> Floats:
-        """Chances of rows that were left over, brought down by how far those of asked rows were too high.
+        """Chances of rows that were left over, brought down where they cannot all be right.
 
-        A row that was passed over in every round is no likelier high than the rows of the last round were.
+        The judged rows were picked for being likely high, and what is learned from them thinks too well of the rest. A
+        row that was passed over in every round is no likelier high than the rows of the last round were; and the part
+        of the pilot that was spread over the pool says how many high rows there can be in all.
         """
         later = [r for r in self._rounds if not math.isnan(r.expected_high)]
-        if not later:
-            return chance
-        weights = 0.5 ** np.arange(len(later))[::-1]
-        found = float(weights @ [r.high for r in later])
-        expected = float(weights @ [r.expected_high for r in later])
-        cap = later[-1].high / max(1, later[-1].answered)
-        return np.minimum(chance * min(1.0, found / max(expected, 1e-9)), cap)
+        if later:
+            weights = 0.5 ** np.arange(len(later))[::-1]
+            found = float(weights @ [r.high for r in later])
+            expected = float(weights @ [r.expected_high for r in later])
+            cap = later[-1].high / max(1, later[-1].answered)
+            chance = np.minimum(chance * min(1.0, found / max(expected, 1e-9)), cap)
+        if self._even:
+            spread = np.array(self._said[: self._even])
+            spread = spread[np.isfinite(spread)]
+            share = ((spread >= self._line).sum() + 1) / (len(spread) + 2)  # the rule of succession
+            left = max(0.0, share * len(self._table) - float((self._judged()[1] >= self._line).sum()))
+            chance = chance * min(1.0, left / max(float(chance.sum()), 1e-9))
+        return chance
 
     def _classes(self, fit: _Fit, rest: Ints, said: Floats, called: int) -> Floats:
         """(rest,) classes by rank of ``raw``: as many of each as expected of these rows, ``called`` of them high."""
@@ -319,6 +353,12 @@ def _scaled(features: Floats) -> tuple[Floats, Floats, Floats, Floats, Floats]:
     spread = clipped.std(axis=0)
     mean, scale = clipped.mean(axis=0), np.where(spread > 1e-9, spread, np.inf)
     return low, high, (clipped - mean) / scale, mean, scale
+
+
+def _standard(values: Floats) -> Floats:
+    """The values less their mean, over their standard deviation."""
+    spread = float(values.std())
+    return np.asarray((values - values.mean()) / spread if spread > 0 else np.zeros(len(values)))
 
 
 def _principal(vectors: npt.NDArray[np.floating[Any]], wanted: int) -> tuple[Floats, Floats, Floats]:
@@ -406,16 +446,15 @@ def _chance(own: Floats, high: npt.NDArray[np.bool_], raw: Floats, *, steps: int
     return np.asarray(1.0 / (1.0 + np.exp(-at)))
 
 
-def _worth_calling(chance: Floats, known: float, margin: float) -> tuple[int, float]:
-    """How many of the rows with these chances to call high, besides ``known`` judged ones, and the F1 expected.
+def _worth_calling(chance: Floats, known: float, margin: float) -> int:
+    """How many of the rows with these chances to call high, besides ``known`` judged ones.
 
     Calling a row with chance c raises the expected F1 where c exceeds half of it. Never more than are expected.
     """
     order = np.sort(chance)[::-1]
     total = known + order.sum()
     if total <= 0:
-        return 0, 0.0
+        return 0
     found = known + np.concatenate([[0.0], np.cumsum(order)])
     f1 = 2.0 * found / (known + np.arange(len(order) + 1) + total)
-    called = min(int((order >= margin * f1.max()).sum()), round(float(order.sum())))
-    return called, float(f1[called])
+    return min(int((order >= margin * f1.max()).sum()), round(float(order.sum())))

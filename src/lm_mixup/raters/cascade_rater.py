@@ -83,13 +83,14 @@ def train(
     vectors: npt.NDArray[np.floating[Any]],
     fetch: Callable[[Ints], Sequence[Sample]],
     features: Floats | None = None,
+    start: Floats | None = None,
     plan: Plan | None = None,
 ) -> CascadeRater:
     """Run a cascade over a pool and keep what it leaves in ``folder``.
 
-    ``vectors`` (n, dim) of the pool's rows; ``fetch`` gives the samples at row numbers, so that no more texts than are
-    asked about need be held. ``features`` (n, n_features) are worked out where they are not given. Raises as
-    :func:`learn` does, and whatever the judge raises.
+    ``vectors`` (n, dim) of the pool's rows; ``fetch`` gives the samples at row numbers, so that no more texts than
+    are asked about need be held. ``features`` (n, n_features) are worked out where they are not given; ``start`` as
+    in :func:`learn`. Raises as :func:`learn` does, and whatever the judge raises.
     """
     plan = plan or Plan()
     if features is None:
@@ -105,13 +106,12 @@ def train(
                 judged[sample.digest] = rating.value
         return np.array([r.value if isinstance(r, Rating) else np.nan for r in said])
 
-    learned = learn(vectors, features, ask, plan=plan)
+    learned = learn(vectors, features, ask, plan=plan, start=start)
     card = {
         "judge": judge.key,
         "rows": len(vectors),
         "asked": len(learned.rows),
         "judged": int(np.isfinite(learned.said).sum()),
-        "expected_f1": round(learned.expected_f1, 4),
         "rounds": [asdict(r) | {"expected_high": _or_none(r.expected_high)} for r in learned.rounds],
         "plan": asdict(plan),
     }
