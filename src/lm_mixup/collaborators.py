@@ -170,7 +170,21 @@ def _rater(recipe: Recipe, embedder: CachedEmbedder, models: _Models) -> Rater:
     if recipe.rate.rater == "judge":
         from lm_mixup.raters.judge import LLMJudge
 
-        return LLMJudge(models.get(recipe.rate.llm, "rate.rater: judge"))
+        settings = recipe.rate
+        judges = {
+            spec: LLMJudge(
+                models.get(spec or settings.llm, "rate.rater: judge"),
+                temperature=settings.temperature,
+                draws=settings.draws,
+                expected=settings.expected,
+            )
+            for spec in settings.judges or [""]
+        }
+        if len(judges) == 1:
+            return next(iter(judges.values()))
+        from lm_mixup.raters.panel import Panel
+
+        return Panel({f"{number} {judge.model}": judge for number, judge in enumerate(judges.values(), start=1)})
     from lm_mixup.raters.learned import LearnedRater
 
     return LearnedRater(embedder=embedder, head=recipe.rate.head)

@@ -90,6 +90,15 @@ class RateSettings(Section):
     )
     head: str = Field("gpt-4o-mini", description="Which head of the learned rater: whose ratings it imitates. [O]")
     llm: str | None = Field(None, description="The judge's model, as in llm.model; empty: llm.model.")
+    judges: list[str] = Field(
+        default_factory=list,
+        description="Several judges' models instead of one, as in llm.model: their mean counts, their agreement is kept.",
+    )
+    draws: int = Field(1, ge=1, description="Ask a judge so often and take the mean; needs a temperature above 0. [O]")
+    temperature: float = Field(0.0, ge=0, description="Of a judge; 0 is greedy. [D]")
+    expected: bool = Field(
+        False, description="The expected rating by a judge's token probabilities, where the model offers them. [O]"
+    )
 
 
 class CurateSettings(Section):

@@ -6,10 +6,10 @@ The order, and whether a step needs to be done at all, is :mod:`lm_mixup.pipelin
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +35,11 @@ from lm_mixup.stages.distill import DistillStage
 from lm_mixup.stages.rate import RateStage
 from lm_mixup.stages.select import DISTILLED, ORIGINAL, Candidates, SelectStage, tokens_of
 
+T = TypeVar("T")
+
 _BATCH_CLUSTERS = 1024
+_RATE_ROWS, _DISTILL_CLUSTERS = 2048, 256
+"""How many records are worked out between two writes to the store, unless who works wants more at a time."""
 
 
 class Watcher(Protocol):
@@ -142,9 +146,11 @@ class Steps:
     def rate(self) -> Work:
         """Rate every sample that did not come with a rating."""
         self._start("rate", len(self.pool))
-        stage = RateStage(self.hands.rater, self._ratings())
+        at_once = _at_once(self.hands.rater, _RATE_ROWS)
+        stage = RateStage(self.hands.rater, self._ratings(), chunk_rows=at_once)
         given = iter(self.pool.column("rating").to_pylist())
-        batches = ((samples, [next(given) for _ in samples]) for samples in self.pool.batches())
+        together = _together(self.pool.batches(), at_once)
+        batches = ((samples, [next(given) for _ in samples]) for samples in together)
         self._write_batches("rate", rate_stage.SCHEMA, stage.run(batches, self._advance("rate")))
         table = self.run.read_records("rate", ["rating", "reason"])
         return _worked(len(table), table.column("rating").null_count, table.column("reason"))
@@ -264,8 +270,9 @@ class Steps:
             members.setdefault(name, []).append(row)
         rating = self.run.read_records("curate", ["curated_rating"]).column("curated_rating").to_numpy()
         names = list(members)
-        for start in range(0, len(names), _BATCH_CLUSTERS):
-            batch = names[start : start + _BATCH_CLUSTERS]
+        step = max(_BATCH_CLUSTERS, _at_once(self.hands.distiller, 0))
+        for start in range(0, len(names), step):
+            batch = names[start : start + step]
             rows = [row for name in batch for row in members[name]]
             samples = dict(zip(rows, self.pool.rows(rows), strict=True))
             yield [
@@ -285,7 +292,8 @@ class Steps:
     def distill_stage(self) -> DistillStage:
         """The distill stage with the run's distiller."""
         store = self.run.store("distillates", self.hands.distiller.key, distill_stage.STORE_SCHEMA)
-        return DistillStage(self.hands.distiller, store)
+        at_once = _at_once(self.hands.distiller, _DISTILL_CLUSTERS)
+        return DistillStage(self.hands.distiller, store, chunk_clusters=at_once)
 
     def _distillates(self) -> Iterator[list[Distillate]]:
         for batch in pq.ParquetFile(self.run.records("distill")).iter_batches(batch_size=_BATCH_CLUSTERS):
@@ -294,8 +302,9 @@ class Steps:
     def rerate(self) -> Work:
         """Rate the distillates with the same rater, and count those below the high line as dropped."""
         self._start("rerate", self.run.need("distill").kept)
-        stage = RateStage(self.hands.rater, self._ratings(), name="rerate")
-        samples = ([made.as_sample() for made in batch] for batch in self._distillates())
+        at_once = _at_once(self.hands.rater, _RATE_ROWS)
+        stage = RateStage(self.hands.rater, self._ratings(), name="rerate", chunk_rows=at_once)
+        samples = _together(([made.as_sample() for made in batch] for batch in self._distillates()), at_once)
         batches = ((batch, [None] * len(batch)) for batch in samples)
         self._write_batches("rerate", rate_stage.SCHEMA, stage.run(batches, self._advance("rerate")))
         table = self.run.read_records("rerate", ["rating", "reason"])
@@ -389,6 +398,23 @@ class Steps:
     def _stratum(self, source: str, task_type: str) -> str:
         values = {"source": source, "task_type": task_type}
         return "\0".join(values[name] for name in self.recipe.select.stratify)
+
+
+def _at_once(worker: object, default: int) -> int:
+    """How many records to give to a rater or a distiller at a time: more where it says so (a batch endpoint)."""
+    return max(default, getattr(worker, "at_once", None) or 0)
+
+
+def _together(batches: Iterable[list[T]], at_least: int) -> Iterator[list[T]]:
+    """The batches, put together until they hold at least so many."""
+    gathered: list[T] = []
+    for batch in batches:
+        gathered += batch
+        if len(gathered) >= at_least:
+            yield gathered
+            gathered = []
+    if gathered:
+        yield gathered
 
 
 def cluster_ids(labels: Sequence[int], ids: Sequence[str]) -> list[str | None]:

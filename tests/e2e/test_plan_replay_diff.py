@@ -15,7 +15,16 @@ from lm_mixup.ledger import Ledger
 from tests.e2e.test_walk import row, write_pool
 from tests.servers.launch import ROOT, Running, serving
 
-SETTINGS = ("--set", "embed.model=hashing", "--set", "cluster.floor=null", "--set", "llm.concurrency=8", "--set", "select.budget=60")
+SETTINGS = (
+    "--set",
+    "embed.model=hashing",
+    "--set",
+    "cluster.floor=null",
+    "--set",
+    "llm.concurrency=8",
+    "--set",
+    "select.budget=60",
+)
 LATENCY = ("--latency", "0.005:0.02")
 ROWS = 90
 
@@ -153,3 +162,12 @@ def test_a_cap_stops_the_run_with_its_own_code_and_a_higher_one_goes_on(pool: Pa
         assert server.requests == 30
         assert cli(*command).returncode == 0
         assert set(server.stats()["hashes"].values()) == {1}
+
+
+def test_a_run_by_a_batch_endpoint_submits_a_stage_at_once(pool: Path, tmp_path: Path):
+    with serving("--after", "1", module="batch_server") as server:
+        command = ("run", pool, "-o", tmp_path / "run", "--llm", f"openai-batch:stand-in@{server.url}", *SETTINGS)
+        summary = told(cli(*command, "--json", "-q"))
+        assert summary["stages"]["rate"]["kept"] == ROWS
+        assert server.stats()["batches"] == 3  # rate, distill, rerate
+    assert told(cli("replay", tmp_path / "run", "-o", tmp_path / "again", "--json", "-q", key=False))["same"]

@@ -104,6 +104,11 @@ class LMDistiller:
         parts = [self._llm.key, instructions, self._again.digest, dict(self._templates), settings, fallback]
         return "lm-" + digest(parts)[:16]
 
+    @property
+    def at_once(self) -> int | None:
+        """How many clusters the model wants to be given at a time (None: it does not care)."""
+        return getattr(self._llm, "at_once", None)
+
     def distill(self, clusters: Sequence[Cluster]) -> list[Distillate | Failure]:
         """One distillate, or a failure, per cluster, in order. Raises what the model raises for an endpoint."""
         return [made for chunk in self._chunks(clusters) for made in self._with_fallback(chunk)]

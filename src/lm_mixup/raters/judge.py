@@ -97,6 +97,16 @@ class LLMJudge:
             settings += [self._draws, self._expected]
         return "judge-" + digest([self._llm.key, rubrics, self._again.digest, dict(JUDGE_SCHEMA), settings])[:16]
 
+    @property
+    def model(self) -> str:
+        """The key of the model that is asked."""
+        return self._llm.key
+
+    @property
+    def at_once(self) -> int | None:
+        """How many samples the model wants to be given at a time (None: it does not care)."""
+        return getattr(self._llm, "at_once", None)
+
     def rate(self, samples: Sequence[Sample]) -> list[Rating | Failure]:
         """One rating, or a failure, per sample, in order. Raises what the model raises for an endpoint as a whole."""
         return [rating for chunk in self._chunks(samples) for rating in loop.run(self._rate(chunk))]

@@ -49,6 +49,11 @@ class Panel:
         parts = [{name: rater.key for name, rater in self._raters.items()}, self._combine, self._quorum]
         return "panel-" + digest(parts)[:16]
 
+    @property
+    def at_once(self) -> int | None:
+        """How many samples its raters want to be given at a time (None: none of them cares)."""
+        return max((wish for r in self._raters.values() if (wish := getattr(r, "at_once", None))), default=None)
+
     def rate(self, samples: Sequence[Sample]) -> list[Rating | Failure]:
         """One rating, or a failure, per sample, in order."""
         columns = [rater.rate(samples) for rater in self._raters.values()]
