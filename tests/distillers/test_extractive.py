@@ -354,6 +354,19 @@ def test_the_wording_that_asks_more_is_taken_where_its_answer_went_in() -> None:
     assert result.messages[1].content == f"{items[0].answer} {items[1].answer}"
 
 
+def test_a_pronoun_does_not_come_between_a_sentence_and_what_leans_on_it() -> None:
+    items = [
+        QA(
+            "Explain black holes briefly.",
+            "The boundary around a black hole is called the event horizon. Once something crosses it, none leads back.",
+        ),
+        QA("What is a black hole?", "A black hole is a region of space that not even light can leave."),
+        QA("What are black holes?", "Most of them form when the core of a massive star collapses."),
+    ]
+    result = distilled(items, ratings=[4, 2, 1]).messages[1].content
+    assert result == f"{items[1].answer} {items[2].answer} {items[0].answer}"
+
+
 def test_parts_stand_in_a_natural_order_and_numbered_where_they_are_many() -> None:
     items = [
         QA("Can earthquakes be predicted?", "Nobody can predict the day of an earthquake. Stay safe!!!"),
@@ -461,6 +474,8 @@ def test_a_last_sentence_without_a_stop_is_kept_where_it_is_whole(said: str, kep
     ("said", "mended"),
     [
         ("dont start with your name, its already at the top", "Don't start with your name, it's already at the top"),
+        ("So far the well water is fine for you", "So far the well water is fine for you"),
+        ("The car, with its tank full, lost its way", "The car, with its tank full, lost its way"),
         ("The dog wagged its tail at the guests", "The dog wagged its tail at the guests"),
         ("I think that the Moon causes the tides", "The Moon causes the tides"),
         ("Nobody can predict the day!!", "Nobody can predict the day!"),

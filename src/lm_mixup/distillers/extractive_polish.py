@@ -15,16 +15,23 @@ _CONTRACTIONS = {
 }
 _BARE = re.compile(rf"\b(?:{'|'.join(sorted(_CONTRACTIONS))})\b", re.IGNORECASE)
 _ITS = re.compile(r"\b(its)(?= (?:a|an|the|not|how|what|because|when|called|already|just)\b)", re.IGNORECASE)
-_ITS_THE = re.compile(r"(?:(?<=^)|(?<=, )|(?<=\. )|(?<=\bwhy ))(its)(?= \w+[.!]?$)", re.IGNORECASE)
+_ITS_SO = re.compile(r"(?<=\bwhy )(its)(?= \w+[.!]?$)", re.IGNORECASE)
 _ENGLISH = word_set("the and you of they with your this it is are why nobody can how what from make for not its")
 _HEDGE = re.compile(
-    r"^(?:(?:well|basically|actually|honestly|so|um|hmm|imo|imho|afaik|i think(?: that)?|i guess(?: that)?"
-    r"|i believe(?: that)?|in my opinion),?\s+)+(?=[A-Za-z]{2})",
+    r"^(?:(?:well|basically|actually|honestly|so|um|hmm|imo|imho|afaik|in my opinion),\s+"
+    r"|i (?:think|guess|believe)(?: that)?\s+)+(?=[A-Za-z]{2})",
     re.IGNORECASE,
 )
 _LAUGH = re.compile(r"[\s,]+(?:lol|haha|lmao|imo|imho|tbh|idk)(?=[.!?\s]*$)", re.IGNORECASE)
 _MARKS = re.compile(r"(?<=\w)(?:!{2,}|\?{2,}|\.\.(?!\.)|(?<=[\"'”’])\.\.)(?=\s|$)")
 _AFTER_VERDICT = re.compile(r"(?<=^(?i:yes)[.!] )[a-z]|(?<=^(?i:no)[.!] )[a-z]")
+_SUSPECT = re.compile(
+    rf"!!|\?\?|\.\.|\b(?:its|lol|haha|lmao|tbh|{'|'.join(sorted(_CONTRACTIONS))})\b"
+    r"|^(?:well|basically|actually|honestly|so|um|hmm|imo|imho|afaik|i think|i guess|i believe|in my opinion|yes|no)\b"
+    r"|\b(?:imo|imho|idk)\W*$",
+    re.IGNORECASE,
+)
+"""What a sentence has that may be mended, told by one search."""
 _ORDINARY = STOP_WORDS | FUNCTION_WORDS
 
 
@@ -33,6 +40,8 @@ def polish(sentence: str, *, first: bool) -> str:
 
     ``first`` says that nothing is before it. Sentences that hold code, and those in other languages, stay as they are.
     """
+    if sentence[:1].isupper() and not _SUSPECT.search(sentence):
+        return sentence
     if "`" in sentence or "\n" in sentence or not sentence or not sentence[0].isascii():
         return sentence
     words = [word.casefold() for word in WORD.findall(sentence)]
@@ -40,7 +49,7 @@ def polish(sentence: str, *, first: bool) -> str:
         return sentence
     said = _MARKS.sub(lambda found: found[0][0], _LAUGH.sub("", sentence))
     said = _BARE.sub(_with_apostrophe, said)
-    said = _ITS_THE.sub(_with_apostrophe, _ITS.sub(_with_apostrophe, said))
+    said = _ITS_SO.sub(_with_apostrophe, _ITS.sub(_with_apostrophe, said))
     bare = _HEDGE.sub("", said)
     if len(bare.split()) >= 3:
         said = bare

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from lm_mixup.distillers.extractive_polish import polish
 from lm_mixup.distillers.extractive_whole import breaks_off, is_filler, is_finished, is_meta, is_whole, whole_segments
-from lm_mixup.distillers.extractive_words import WORD, content_words, numbers, word_set
+from lm_mixup.distillers.extractive_words import WORD, content_order, content_words, numbers, word_set
 from lm_mixup.distillers.segments import Kind, Segment, lost_capitals
 
 SAME_JACCARD = 0.5
@@ -280,7 +280,11 @@ def leans_on_subject(sentence: str) -> bool:
 def defines(sentence: str, subject: frozenset[str]) -> bool:
     """Whether a sentence says what its subject is: "A black hole is a region …"."""
     found = _DEFINES.match(sentence)
-    return found is not None and subject <= content_words(found[1])
+    if found is None:
+        return False
+    named = content_order(WORD.findall(found[1]))
+    # "The boundary around a black hole is …" says what the boundary is
+    return bool(named) and named[0] in subject and subject <= set(named)
 
 
 def open_with_definition(chosen: list[Unit], subject: frozenset[str]) -> None:

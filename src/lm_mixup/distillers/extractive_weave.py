@@ -206,7 +206,12 @@ class _Weaving:
             return None
         prose = [u for u in self.units if u.prose]
         named = [u for u in prose if self.subject <= content_words(" ".join(u.body.split()[:SUBJECT_REACH]))]
-        return next((u for u in prose if defines(u.body, self.subject)), named[-1] if named else None)
+        found = next((u for u in prose if defines(u.body, self.subject)), named[-1] if named else None)
+        for unit_after in prose[prose.index(found) + 1 :] if found else []:
+            if not leans(unit_after.body):
+                break
+            found = unit_after
+        return found
 
     def _grow(self, mine: Unit, theirs: Unit, member: int) -> bool:
         if self.counted:

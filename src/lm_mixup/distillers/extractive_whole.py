@@ -57,7 +57,7 @@ _REFUSAL = re.compile(
 FILLER_CHARS = 40
 UNCUT_CHARS = 350
 """Texts of no more characters are not thought to have been cut off by a limit."""
-UNCUT_WORDS = 5
+UNCUT_WORDS = 4
 _OPENS_CLAUSE = word_set("and or but because when which that if so while although since who where as than then")
 _OPENS_PHRASE = word_set(
     "the a an this these those his her its their our my your of in on at to for from with by not no"
