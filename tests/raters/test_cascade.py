@@ -149,8 +149,7 @@ def test_a_judge_that_always_says_the_same(value: float) -> None:
     vectors, features, said = made(200)
     learned = learn(vectors, features, Judge(np.full_like(said, value)), plan=Plan(share=0.5))
     assert np.isfinite(learned.ratings).all()
-    high = (learned.ratings >= 3.5).mean()
-    assert high > 0.85 if value == 5 else high == 0
+    assert np.abs(learned.ratings - value).max() < 0.2
 
 
 def test_equal_rows_are_no_trouble() -> None:

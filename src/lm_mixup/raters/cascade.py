@@ -17,7 +17,7 @@ a random choice and against longest-first: ``docs/raters/cascade.md``.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
@@ -26,9 +26,10 @@ import numpy as np
 import numpy.typing as npt
 
 from lm_mixup.errors import InputError, RatingsError
+from lm_mixup.raters.cascade_numbers import apart, auc, chance_of, held_out, principal, ridge, scaled, standard
 from lm_mixup.raters.features import FEATURES
 from lm_mixup.raters.learned import Head, interpolate
-from lm_mixup.raters.training import CLASSES, MIN_ROWS, class_knots, folds_of, ranks
+from lm_mixup.raters.training import CLASSES, MIN_ROWS, class_knots, folds_of
 from lm_mixup.records import RATING_MAX, RATING_MIN
 
 Floats = npt.NDArray[np.float64]
@@ -165,14 +166,14 @@ class _Learning:
     ) -> None:
         self._ask, self._plan = ask, plan
         self._rng = np.random.default_rng(plan.seed)
-        self._low, self._high, scaled, self._mean, self._scale = _scaled(features)
-        self._centre, self._directions, reduced = _principal(vectors, plan.directions)
+        self._low, self._high, clean, self._mean, self._scale = scaled(features)
+        self._centre, self._directions, reduced = principal(vectors, plan.directions)
         # the regression's table: what the vectors say, then the features
-        self._table = np.hstack([reduced, scaled])
+        self._table = np.hstack([reduced, clean])
         self._dim = reduced.shape[1]
         self._length = features[:, _LENGTH]
         # what is known of a row before anybody is asked
-        self._guess = self._length if start is None else _standard(_standard(self._length) + _standard(start))
+        self._guess = self._length if start is None else standard(standard(self._length) + standard(start))
         self._started = start is not None
         self._even = 0
         self._rows: list[int] = []
@@ -228,9 +229,9 @@ class _Learning:
         even = self._even = round(self._plan.spread * size)
         place = np.argsort(np.argsort(self._guess, kind="stable"), kind="stable")
         tilted = ((place + 1) / len(place)) ** self._plan.tilt
-        first = _apart(self._table[:, : self._dim], np.ones(len(tilted)), even, self._rng)
+        first = apart(self._table[:, : self._dim], np.ones(len(tilted)), even, self._rng)
         tilted[first] = 0.0
-        return np.concatenate([first, _apart(self._table[:, : self._dim], tilted, size - even, self._rng)])
+        return np.concatenate([first, apart(self._table[:, : self._dim], tilted, size - even, self._rng)])
 
     def _fit(self) -> _Fit:
         rows, said = self._judged()
@@ -242,20 +243,20 @@ class _Learning:
         target = said + plan.lift * high
         part = self._table[rows]
         grid = [self._penalty(*pair) for pair in product(plan.vector_penalties, plan.feature_penalties)]
-        held_out = _held_out(part, target, grid, folds_of(len(rows), plan.folds, plan.seed))
-        shares, strength = self._worth(held_out, rows, high)
-        fitted = [_ridge(part, target, penalty) for penalty in grid]
+        unseen = held_out(part, target, grid, folds_of(len(rows), plan.folds, plan.seed))
+        shares, strength = self._worth(unseen, rows, high)
+        fitted = [ridge(part, target, penalty) for penalty in grid]
         weights = np.einsum("g,gc->c", shares, np.stack([w for w, _ in fitted]))
         weights[self._dim + _LENGTH] += strength
         intercept = float(shares @ [b for _, b in fitted])
         raw = self._table @ weights + intercept
-        own = shares @ held_out + strength * part[:, self._dim + _LENGTH]
+        own = shares @ unseen + strength * part[:, self._dim + _LENGTH]
         on_features = weights[self._dim :] / self._scale
         on_vector = self._directions @ weights[: self._dim]
         return _Fit(
             raw=raw,
             own=own,
-            chance=_chance(own, high, raw),
+            chance=chance_of(own, high, raw),
             vector=on_vector,
             features=on_features,
             low=self._low,
@@ -269,21 +270,21 @@ class _Learning:
         high = said >= self._line
         if not self._started or min(high.sum(), (~high).sum()) < self._plan.folds:
             return fit
-        advantage, best = _auc(self._guess[rows], high) - 0.5, _auc(fit.own, high) - 0.5
+        advantage, best = auc(self._guess[rows], high) - 0.5, auc(fit.own, high) - 0.5
         strength = min(1.0, max(0.0, advantage) / max(best, 1e-9)) * float(fit.own.std())
         own, raw = fit.own + strength * self._guess[rows], fit.raw + strength * self._guess
-        return replace(fit, own=own, raw=raw, chance=_chance(own, high, raw))
+        return replace(fit, own=own, raw=raw, chance=chance_of(own, high, raw))
 
-    def _worth(self, held_out: Floats, rows: Ints, high: npt.NDArray[np.bool_]) -> tuple[Floats, float]:
+    def _worth(self, unseen: Floats, rows: Ints, high: npt.NDArray[np.bool_]) -> tuple[Floats, float]:
         """(len(grid),) shares of the regressions in their mean, and the weight of standardised length beside it."""
         if min(high.sum(), (~high).sum()) < self._plan.folds:
-            return np.full(len(held_out), 1.0 / len(held_out)), 0.0
-        worth = np.array([_auc(raw, high) for raw in held_out])
+            return np.full(len(unseen), 1.0 / len(unseen)), 0.0
+        worth = np.array([auc(raw, high) for raw in unseen])
         shares = np.exp((worth - worth.max()) / self._plan.blend)
         shares /= shares.sum()
-        advantage = _auc(self._length[rows], high) - 0.5
+        advantage = auc(self._length[rows], high) - 0.5
         part = min(1.0, max(0.0, advantage) / max(float(worth.max()) - 0.5, 1e-9))
-        return shares, self._plan.length * part * float((shares @ held_out).std())
+        return shares, self._plan.length * part * float((shares @ unseen).std())
 
     def _penalty(self, on_vector: float, on_features: float) -> Floats:
         penalty = np.repeat([on_vector, on_features], [self._dim, self._table.shape[1] - self._dim])
@@ -299,8 +300,13 @@ class _Learning:
         chance = np.zeros(len(self._table))
         chance[rows] = said >= self._line
         chance[rest] = self._corrected(fit.chance[rest])
-        called = _worth_calling(chance[rest], float(chance[rows].sum()), self._plan.margin)
-        knots = class_knots(fit.raw[rest], self._classes(fit, rest, said, called)) if len(rest) else _FLAT
+        if said.min() == said.max():
+            knots = _around(float(fit.raw.mean()), float(said[0]))
+        elif len(rest):
+            called = _worth_calling(chance[rest], float(chance[rows].sum()), self._plan.margin)
+            knots = class_knots(fit.raw[rest], self._classes(fit, rest, said, called))
+        else:
+            knots = class_knots(fit.own, said)
         head = Head(fit.vector, fit.features, fit.low, fit.high, fit.intercept, knots)
         ratings = np.empty(len(self._table))
         ratings[rest] = [interpolate(raw, knots) for raw in fit.raw[rest].tolist()]
@@ -332,7 +338,7 @@ class _Learning:
 
     def _classes(self, fit: _Fit, rest: Ints, said: Floats, called: int) -> Floats:
         """(rest,) classes by rank of ``raw``: as many of each as expected of these rows, ``called`` of them high."""
-        at_least = [float(_chance(fit.own, said >= c - 0.5, fit.raw[rest]).sum()) for c in range(1, CLASSES)]
+        at_least = [float(chance_of(fit.own, said >= c - 0.5, fit.raw[rest]).sum()) for c in range(1, CLASSES)]
         counts = np.minimum.accumulate(np.round(at_least).astype(np.int64))
         counts[self._plan.high - 1 :] = np.minimum(counts[self._plan.high - 1 :], called)
         counts[self._plan.high - 1] = called
@@ -342,108 +348,10 @@ class _Learning:
         return np.asarray((place[:, None] < counts[None, :]).sum(axis=1), dtype=np.float64)
 
 
-_FLAT = np.array([[-1.0, 2.0], [1.0, 3.0]])
-"""Knots where nothing was left over to fit them to."""
-
-
-def _scaled(features: Floats) -> tuple[Floats, Floats, Floats, Floats, Floats]:
-    """Clipping range, the clipped and standardised features (n, n_features), their mean and scale."""
-    low, high = np.quantile(features, [0.01, 0.99], axis=0)
-    clipped = np.clip(features, low, high)
-    spread = clipped.std(axis=0)
-    mean, scale = clipped.mean(axis=0), np.where(spread > 1e-9, spread, np.inf)
-    return low, high, (clipped - mean) / scale, mean, scale
-
-
-def _standard(values: Floats) -> Floats:
-    """The values less their mean, over their standard deviation."""
-    spread = float(values.std())
-    return np.asarray((values - values.mean()) / spread if spread > 0 else np.zeros(len(values)))
-
-
-def _principal(vectors: npt.NDArray[np.floating[Any]], wanted: int) -> tuple[Floats, Floats, Floats]:
-    """Centre (dim,), the ``wanted`` directions of largest spread (dim, d), and the vectors along them (n, d)."""
-    n, dim = vectors.shape
-    centre, gram = np.zeros(dim), np.zeros((dim, dim))
-    blocks = [slice(start, start + 8192) for start in range(0, n, 8192)]
-    for block in blocks:
-        part = vectors[block].astype(np.float64)
-        centre += part.sum(axis=0) / n
-        gram += part.T @ part / n
-    _, basis = np.linalg.eigh(gram - np.outer(centre, centre))
-    directions = basis[:, ::-1][:, :wanted]
-    # the sign of an eigenvector is anybody's: its largest entry is made positive
-    directions = directions * np.sign(directions[np.abs(directions).argmax(axis=0), np.arange(directions.shape[1])])
-    reduced = np.concatenate([(vectors[block].astype(np.float64) - centre) @ directions for block in blocks])
-    return centre, directions, reduced
-
-
-def _apart(points: Floats, weights: Floats, size: int, rng: np.random.Generator) -> Ints:
-    """``size`` rows drawn one after the other by weight × squared distance to the nearest row drawn (k-means++).
-
-    From 1,024 rows on they are drawn a few at a time.
-    """
-    weights, chosen = weights.copy(), np.empty(0, dtype=np.int64)
-    if size <= 0:
-        return chosen
-    squared, far = (points**2).sum(axis=1), np.ones(len(points))
-    while len(chosen) < size:
-        odds = weights * far
-        left = int((odds > 0).sum())
-        if not left:  # only copies of drawn rows are left
-            odds = np.where(np.isin(np.arange(len(points)), chosen), 0.0, weights + 1e-12)
-            left = len(points) - len(chosen)
-        step = 1 if not len(chosen) else min(left, size - len(chosen), max(1, size // 1024))
-        new = rng.choice(len(points), size=step, replace=False, p=odds / odds.sum())
-        nearest = (squared[:, None] + squared[new][None, :] - 2.0 * points @ points[new].T).min(axis=1)
-        far = np.maximum(nearest, 0.0) if not len(chosen) else np.minimum(far, np.maximum(nearest, 0.0))
-        weights[new] = 0.0
-        chosen = np.concatenate([chosen, new])
-    return chosen
-
-
-def _ridge(table: Floats, target: Floats, penalty: Floats) -> tuple[Floats, float]:
-    centre, offset = table.mean(axis=0), target.mean()
-    part = table - centre
-    weights: Floats = np.linalg.solve(part.T @ part + np.diag(penalty), part.T @ (target - offset))
-    return weights, float(offset - centre @ weights)
-
-
-def _held_out(table: Floats, target: Floats, grid: Sequence[Floats], fold: Ints) -> Floats:
-    """(len(grid), m) what a regression on the other folds says of each row, under each penalty."""
-    out = np.empty((len(grid), len(target)))
-    for this in np.unique(fold):
-        inside, outside = fold != this, fold == this
-        centre, offset = table[inside].mean(axis=0), target[inside].mean()
-        part = table[inside] - centre
-        gram, moment = part.T @ part, part.T @ (target[inside] - offset)
-        for row, penalty in zip(out, grid, strict=True):
-            row[outside] = (table[outside] - centre) @ np.linalg.solve(gram + np.diag(penalty), moment) + offset
-    return out
-
-
-def _auc(raw: Floats, high: npt.NDArray[np.bool_]) -> float:
-    many, few = int(high.sum()), int((~high).sum())
-    return float((ranks(raw)[high].sum() - many * (many + 1) / 2) / (many * few))
-
-
-def _chance(own: Floats, high: npt.NDArray[np.bool_], raw: Floats, *, steps: int = 50) -> Floats:
-    """The chance of being high at ``raw`` (n,), by a logistic curve through ``own`` (m,), which never falls."""
-    middle, spread = own.mean(), max(float(own.std()), 1e-9)
-    z, label = (own - middle) / spread, high.astype(np.float64)
-    share = (label.sum() + 0.1) / (len(label) + 0.2)
-    slope, offset = 0.0, math.log(share / (1 - share))
-    for _ in range(steps):
-        p = 1.0 / (1.0 + np.exp(-np.clip(slope * z + offset, -30, 30)))
-        gradient = np.array([z @ (p - label) + 0.1 * slope, (p - label).sum()])
-        curve = p * (1 - p) + 1e-6
-        hessian = np.array([[(curve * z * z).sum() + 0.1, (curve * z).sum()], [(curve * z).sum(), curve.sum()]])
-        step = np.linalg.solve(hessian, gradient)
-        slope, offset = slope - step[0], offset - np.clip(step[1], -2.0, 2.0)
-        if np.abs(step).max() < 1e-8:
-            break
-    at = np.clip(max(0.0, slope) * (raw - middle) / spread + offset, -30, 30)
-    return np.asarray(1.0 / (1.0 + np.exp(-at)))
+def _around(raw: float, rating: float) -> Floats:
+    """Knots of a judge that always says the same: its word, where nothing else is known."""
+    within = min(RATING_MAX - 0.15, max(RATING_MIN + 0.15, rating))
+    return np.array([[raw - 1.0, within - 0.1], [raw + 1.0, within + 0.1]])
 
 
 def _worth_calling(chance: Floats, known: float, margin: float) -> int:
