@@ -10,6 +10,29 @@ _YEAR = re.compile(r"(?<![\w,.-])(?:1[0-9]{3}|20[0-9]{2})\b(?![-,]\d)")
 BLURRED_NAMES = 2
 """At most so many names of a unit are blurred: a list of nothing but "something" is nobody's writing."""
 _NAMES = re.compile(r"(?<=[a-z,;] )(?:[A-Z][\w'’-]+)(?: (?:[A-Z][\w'’-]+|of(?= [A-Z])))*")
+_DATES = frozenset(
+    [
+        "January",
+        "February",
+        "March",
+        "April",
+        "May",
+        "June",
+        "July",
+        "August",
+        "September",
+        "October",
+        "November",
+        "December",
+        "Monday",
+        "Tuesday",
+        "Wednesday",
+        "Thursday",
+        "Friday",
+        "Saturday",
+        "Sunday",
+    ]
+)
 LISTED_LAST = re.compile(r"(?:,? (?:and|or)|,) [^,]+$")
 PHRASE = re.compile(
     r"\s(?:in|on|at|for|with|from|by|during|after|before|because|since|when|while|which|that|who|to|of|as)\s[^,]*?(?=[.?!]?$)"
@@ -47,7 +70,7 @@ def blurred(text: str, rng: random.Random, strength: float) -> str:
     """The text with names, years and numbers made vague, each by lot."""
 
     def name(found: re.Match[str]) -> str:
-        if rng.random() > strength + 0.3:
+        if rng.random() > strength + 0.3 or found[0] in _DATES:
             return found[0]
         before = text[: found.start()].split()[-1:]
         if before and before[0].lower() in ("in", "at", "from", "to", "near", "into"):
