@@ -171,8 +171,8 @@ class RatedLibrary:
             whole = library.digest() == head["digest"]
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise ModelError(
-                f"{folder}: expected a rated library ({_HEAD} and one .npz a task type), got {type(error).__name__}: {error}; "
-                "lm-mixup library build writes one"
+                f"{folder}: expected a rated library ({_HEAD} and one .npz a task type), got "
+                f"{type(error).__name__}: {error}; lm-mixup library build writes one"
             ) from error
         if not whole:
             raise ModelError(f"{folder}: its numbers are not those that {_HEAD} names; build the library again")
