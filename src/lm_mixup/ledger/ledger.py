@@ -47,7 +47,7 @@ class Ledger:
         self,
         path: Path | str,
         *,
-        commit_interval_s: float = 0.05,
+        commit_interval_s: float = 0.02,
         busy_timeout_s: float = 60.0,
         stale_after_s: float = 30.0,
         clock: Callable[[], float] = time.time,
@@ -141,7 +141,7 @@ class Ledger:
         return None if row is None else Request(*row)
 
     def asked(self) -> Mapping[str, list[tuple[Request, Answer | None]]]:
-        """By the id of a record: what was asked about it, in the order of the answers (none: first), and the answers."""
+        """By the id of a record: what was asked about it, in the order of the answers (none first), and those."""
         query = (
             "SELECT id, key, model, body FROM asked JOIN requests USING (key) LEFT JOIN answers USING (key)"
             " ORDER BY id, answered_at, key"
