@@ -12,6 +12,8 @@ import pytest
 
 from lm_mixup.run_folder import STAGES
 
+ROOT = Path(__file__).resolve().parents[2]
+
 QUESTIONS = {
     "tides": [
         "The moon pulls the water.",
@@ -38,6 +40,17 @@ def rows() -> list[dict[str, Any]]:
     return out
 
 
+FAMILIES = ("q-earthquake", "q-black-holes", "q-antibiotics", "q-vaccines")
+"""Of the project's sample pool: poor variants that can be fused, and a good answer."""
+
+OPTIONS = ("--budget", 6, "--set", "curate.high_rating=3")
+
+
+def families() -> list[dict[str, Any]]:
+    lines = (ROOT / "examples" / "pool" / "questions.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines if any(f'"id": "{family}-' in line for family in FAMILIES)]
+
+
 def jsonl(path: Path, values: list[Any]) -> Path:
     path.write_text("".join(json.dumps(v, ensure_ascii=False) + "\n" for v in values), encoding="utf-8")
     return path
@@ -61,9 +74,15 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def finished(pool: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+def variants(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    bad = {"id": "bad", "instruction": "No answer"}
+    return jsonl(tmp_path_factory.mktemp("variants") / "variants.jsonl", [*families(), bad])
+
+
+@pytest.fixture(scope="module")
+def finished(variants: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     run = tmp_path_factory.mktemp("runs") / "run"
-    done = lm_mixup("run", pool, "-o", run, "--json", "--budget", 6, "--set", "curate.high_rating=1")
+    done = lm_mixup("run", variants, "-o", run, "--json", *OPTIONS)
     return run, json.loads(done.stdout.splitlines()[-1])
 
 
@@ -75,15 +94,15 @@ def test_run_ends_with_one_json_line_that_adds_up(finished: tuple[Path, dict[str
     for stage in told["stages"].values():
         assert set(stage) >= {"unit", "in", "kept", "dropped", "failed", "seconds"}
         assert stage["in"] == stage["kept"] + sum(stage["dropped"].values()) + stage["failed"]
-    assert told["rows"] == {"in": 16, "train": len(read(run / "train.jsonl")), "quarantined": 1}
+    assert told["rows"] == {"in": len(families()) + 1, "train": len(read(run / "train.jsonl")), "quarantined": 1}
     (bad,) = read(run / "quarantine.jsonl")
-    assert (bad["line"], bad["reason"]) == (16, "unknown-layout")
+    assert (bad["line"], bad["reason"]) == (len(families()) + 1, "unknown-layout")
     assert json.loads(bad["raw"]) == {"id": "bad", "instruction": "No answer"}
 
 
-def test_the_train_set_traces_back_to_lines_of_the_pool(finished: tuple[Path, dict[str, Any]], pool: Path):
+def test_the_train_set_traces_back_to_lines_of_the_pool(finished: tuple[Path, dict[str, Any]], variants: Path):
     run, _ = finished
-    by_line = dict(enumerate(read(pool), 1))
+    by_line = dict(enumerate(read(variants), 1))
     lineage = read(run / "lineage.jsonl")
     assert {row["origin"] for row in lineage} == {"distilled", "original"}
     for story in lineage:
@@ -108,20 +127,20 @@ def test_status_why_show_and_export_of_a_run(finished: tuple[Path, dict[str, Any
     assert all(set(row) >= {"instruction", "input", "output"} for row in exported)
 
 
-def test_the_same_command_says_that_all_is_done(finished: tuple[Path, dict[str, Any]], pool: Path):
+def test_the_same_command_says_that_all_is_done(finished: tuple[Path, dict[str, Any]], variants: Path):
     run, told = finished
-    again = lm_mixup("run", pool, "-o", run, "--json", "--budget", 6, "--set", "curate.high_rating=1")
+    again = lm_mixup("run", variants, "-o", run, "--json", *OPTIONS)
     assert again.stderr.count("already done") == 9
     assert json.loads(again.stdout.splitlines()[-1]) == told
 
 
 def test_single_stages_on_a_run(finished: tuple[Path, dict[str, Any]]):
     run, told = finished
-    lm_mixup("select", run, "--budget", 2)
-    assert len(read(run / "train.jsonl")) == 2
+    lm_mixup("select", run, "--budget", 1)
+    assert len(read(run / "train.jsonl")) == 1
     lm_mixup("cluster", run, "--set", "cluster.max_size=3")
     lm_mixup("select", run, "--budget", 6)
-    assert told["rows"]["train"] >= len(read(run / "train.jsonl")) > 2
+    assert len(read(run / "train.jsonl")) == told["rows"]["train"] > 1
 
 
 def test_from_file_to_file(pool: Path, tmp_path: Path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -13,7 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
-from lm_mixup.run_folder import Manifest
+if TYPE_CHECKING:
+    from lm_mixup.run_folder import Manifest
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
