@@ -185,9 +185,17 @@ def _rater(recipe: Recipe, embedder: CachedEmbedder, models: _Models) -> Rater:
         from lm_mixup.raters.panel import Panel
 
         return Panel({f"{number} {judge.model}": judge for number, judge in enumerate(judges.values(), start=1)})
+    if recipe.rate.rater == "knn-bayes":
+        from lm_mixup.raters.knn_bayes import KNNBayesRater
+        from lm_mixup.raters.library import RatedLibrary
+
+        if recipe.rate.library is None:
+            raise RecipeError("rate.rater: knn-bayes needs rate.library, a folder that lm-mixup library build made")
+        return KNNBayesRater(RatedLibrary.load(Path(recipe.rate.library)), embedder=embedder)
     from lm_mixup.raters.learned import LearnedRater
 
-    return LearnedRater(embedder=embedder, head=recipe.rate.head)
+    weights = Path(recipe.rate.weights) if recipe.rate.weights else None
+    return LearnedRater(embedder=embedder, head=recipe.rate.head, weights=weights)
 
 
 def _distiller(recipe: Recipe, models: _Models) -> Distiller:

@@ -84,11 +84,16 @@ class NeighborSettings(Section):
 class RateSettings(Section):
     """Step 1: rate every sample 0-5."""
 
-    rater: Literal["learned", "judge"] = Field(
+    rater: Literal["learned", "judge", "knn-bayes"] = Field(
         "learned",
-        description="learned (embedded, no key) or judge (an LLM; the paper's way, needs rate.llm or llm.model).",
+        description="learned (embedded, no key), judge (an LLM; the paper's way, needs rate.llm or llm.model) or knn-bayes "
+        "(neighbours in a rated library, needs rate.library).",
     )
     head: str = Field("gpt-4o-mini", description="Which head of the learned rater: whose ratings it imitates. [O]")
+    weights: str | None = Field(
+        None, description="Weights of your own for the learned rater (lm-mixup rater train); empty: those that ship."
+    )
+    library: str | None = Field(None, description="Folder of a rated library (lm-mixup library build), for knn-bayes.")
     llm: str | None = Field(None, description="The judge's model, as in llm.model; empty: llm.model.")
     judges: list[str] = Field(
         default_factory=list,
