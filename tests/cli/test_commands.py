@@ -174,7 +174,10 @@ def test_from_file_to_file(pool: Path, tmp_path: Path):
     for row in made:
         assert {members[id_] for id_ in row["source_ids"]} == {row["cluster"]}
 
-    lm_mixup("select", rated, "-o", chosen, "--budget", 5)
+    shared = ("--work", tmp_path / "shared")
+    lm_mixup("longtail", rated, "-o", tmp_path / "rare.jsonl", *shared)
+    lm_mixup("select", rated, "-o", chosen, "--budget", 5, *shared)
+    assert len(list(tmp_path.glob("shared/store/vectors-*/*"))) == 1, "the second command embedded again"
     picked = [row["id"] for row in read(chosen)]
     assert len(picked) == 5
     assert picked == [row["id"] for row in rows() if row["id"] in picked]

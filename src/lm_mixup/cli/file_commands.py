@@ -28,6 +28,12 @@ OutputFile = Annotated[Path, typer.Option("--output", "-o", metavar="OUT.jsonl",
 Output = Annotated[Path | None, typer.Option("--output", "-o", metavar="OUT.jsonl", help="From file to file.")]
 
 
+Work = Annotated[
+    Path | None,
+    typer.Option("--work", metavar="DIR", help="Keep the work here; commands that share it embed and rate a row once."),
+]
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("rate", help="Rate samples 0–5; from file to file it adds `rating`.")(rate)
@@ -63,7 +69,12 @@ class _Job:
 
 @contextmanager
 def _job(
-    pools: list[str], output: Path, recipe: Recipe, ratings: Mapping[str, float | None] | None, quiet: bool
+    pools: list[str],
+    output: Path,
+    recipe: Recipe,
+    ratings: Mapping[str, float | None] | None,
+    quiet: bool,
+    keep: Path | None,
 ) -> Iterator[_Job]:
     import os
 
@@ -73,7 +84,7 @@ def _job(
     from lm_mixup.pipeline import Walk
     from lm_mixup.run_folder import Run, write_recipe
 
-    work = output.with_name(output.name + ".work")
+    work = keep or output.with_name(output.name + ".work")
     with Run(work) as held, console.Watch(quiet=quiet) as watch:
         write_recipe(work, recipe)
         watch.start("pool", None, "rows")
@@ -85,7 +96,8 @@ def _job(
             quarantine = output.with_name(output.name + ".quarantine.jsonl")
             shutil.copyfile(work / "quarantine.jsonl", quarantine)
             console.err.print(f"{sum(manifest.dropped.values()):,} bad rows: {quarantine}", markup=False)
-    shutil.rmtree(work)
+    if keep is None:
+        shutil.rmtree(work)
 
 
 def _write(output: Path, rows: Iterator[dict[str, Any]]) -> None:
@@ -117,13 +129,14 @@ def rate(
     columns: o.Columns = None,
     limit: o.Limit = None,
     strict: o.Strict = False,
+    work: Work = None,
     quiet: o.Quiet = False,
 ) -> None:
     """Rate samples 0–5."""
     if output is None:
         return _on_run("rate", paths, settings, quiet)
     resolved = o.recipe_from(recipe, settings, llm=llm, columns=columns, limit=limit, strict=strict)
-    with _job(paths, output, resolved, None, quiet) as job:
+    with _job(paths, output, resolved, None, quiet, work) as job:
         job.walk.embed()
         job.walk.rate()
         table = job.walk.run.read_records("rate")
@@ -147,6 +160,7 @@ def curate(
     settings: o.Settings = None,
     columns: o.Columns = None,
     limit: o.Limit = None,
+    work: Work = None,
     quiet: o.Quiet = False,
 ) -> None:
     """Correct ratings by their neighbours; several raters jointly, unless --rater picks one."""
@@ -159,8 +173,8 @@ def curate(
     if ratings is not None:
         given = read_all_ratings(ratings, raters=None if rater is None else [rater])
     if given is not None and len(given.raters) > 1:
-        return _curate_together(paths, output, resolved, given, quiet)
-    with _job(paths, output, resolved, given.of() if given else None, quiet) as job:
+        return _curate_together(paths, output, resolved, given, quiet, work)
+    with _job(paths, output, resolved, given.of() if given else None, quiet, work) as job:
         for step in (job.walk.embed, job.walk.graph, job.walk.rate, job.walk.curate):
             step()
         table = job.walk.run.read_records("curate")
@@ -169,7 +183,9 @@ def curate(
     return None
 
 
-def _curate_together(paths: list[str], output: Path, recipe: Recipe, given: Ratings, quiet: bool) -> None:
+def _curate_together(
+    paths: list[str], output: Path, recipe: Recipe, given: Ratings, quiet: bool, work: Path | None
+) -> None:
     import numpy as np
 
     from lm_mixup import piecework
@@ -178,7 +194,7 @@ def _curate_together(paths: list[str], output: Path, recipe: Recipe, given: Rati
     # the pool carries any rating of a row, so that it counts whom the file covers; no row is rated anew
     best = np.fmax.reduce(given.values, axis=1, initial=-1.0)
     covered = {id_: float(value) for id_, value in zip(given.ids, best, strict=True) if value >= 0}
-    with _job(paths, output, recipe, covered, quiet) as job:
+    with _job(paths, output, recipe, covered, quiet, work) as job:
         _write(output, _added(job, piecework.curate_together(job.walk, given)))
     if not quiet:
         named = ", ".join(given.raters)
@@ -194,6 +210,7 @@ def dedup(
     settings: o.Settings = None,
     columns: o.Columns = None,
     limit: o.Limit = None,
+    work: Work = None,
     quiet: o.Quiet = False,
 ) -> None:
     """Find near-duplicates: the first of them stays, and its id is the others' `stands_for`; null where a row stays."""
@@ -201,7 +218,7 @@ def dedup(
     from lm_mixup.cli import console
 
     resolved = o.recipe_from(recipe, settings, columns=columns, limit=limit)
-    with _job(paths, output, resolved, None, quiet) as job:
+    with _job(paths, output, resolved, None, quiet, work) as job:
         found = piecework.duplicates(job.walk, threshold)
         rows = _added(job, {"stands_for": found})
         kept = (_without(row, "stands_for") for row in rows if row["stands_for"] is None)
@@ -219,6 +236,7 @@ def longtail(
     settings: o.Settings = None,
     columns: o.Columns = None,
     limit: o.Limit = None,
+    work: Work = None,
     quiet: o.Quiet = False,
 ) -> None:
     """Score how rare samples are: `long_tail` is the mean cosine distance to the k nearest rows; larger is rarer."""
@@ -228,7 +246,7 @@ def longtail(
     if resolved.neighbors.k < k:
         neighbors = resolved.neighbors.model_copy(update={"k": k})
         resolved = resolved.model_copy(update={"neighbors": neighbors})
-    with _job(paths, output, resolved, None, quiet) as job:
+    with _job(paths, output, resolved, None, quiet, work) as job:
         _write(output, _added(job, {"long_tail": piecework.long_tails(job.walk, k)}))
 
 
@@ -242,6 +260,7 @@ def cluster(
     settings: o.Settings = None,
     columns: o.Columns = None,
     limit: o.Limit = None,
+    work: Work = None,
     quiet: o.Quiet = False,
 ) -> None:
     """Group samples within a size band; from file to file every row takes part, whatever its rating."""
@@ -258,7 +277,7 @@ def cluster(
         cluster__max_size=max_size,
         cluster__mean_size=mean,
     )
-    with _job(paths, output, resolved, None, quiet) as job:
+    with _job(paths, output, resolved, None, quiet, work) as job:
         found = piecework.cluster_all(job.walk)
         labels = [label if label >= 0 else None for label in found.labels.tolist()]
         rows = _added(job, {"cluster": labels, "cluster_reason": found.reasons})
@@ -273,6 +292,7 @@ def distill(
     settings: o.Settings = None,
     llm: o.LLMSpec = None,
     columns: o.Columns = None,
+    work: Work = None,
     quiet: o.Quiet = False,
 ) -> None:
     """Turn each cluster into one sample; from file to file, rows of one `cluster` belong together."""
@@ -283,7 +303,7 @@ def distill(
 
     resolved = o.recipe_from(recipe, settings, llm=llm, columns=columns)
     named = _rating_column(resolved, paths)
-    with _job(paths, output, named, None, quiet) as job:
+    with _job(paths, output, named, None, quiet, work) as job:
         labels = [row.get("cluster") for row in job.raw_rows()]
         if not any(label is not None for label in labels):
             raise PoolError(f"{paths[0]}: no row has a column 'cluster'; lm-mixup cluster POOL -o FILE adds it")
@@ -320,6 +340,7 @@ def select(
     recipe: o.RecipeFile = None,
     settings: o.Settings = None,
     columns: o.Columns = None,
+    work: Work = None,
     quiet: o.Quiet = False,
 ) -> None:
     """Take the best rows of rated ones: `rating` is needed; rows whose `origin` is "distilled" count as such."""
@@ -334,7 +355,7 @@ def select(
     named = _rating_column(resolved, paths)
     if named.pool.rating_column is None:
         raise PoolError(f"{paths[0]}: no row has a column 'rating'; lm-mixup rate POOL -o FILE adds it")
-    with _job(paths, output, named, None, quiet) as job:
+    with _job(paths, output, named, None, quiet, work) as job:
         job.walk.embed()
         origins = ["distilled" if row.get("origin") == "distilled" else "original" for row in job.raw_rows()]
         records = piecework.select_rated(job.walk, origins)
