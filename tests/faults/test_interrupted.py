@@ -65,7 +65,12 @@ def test_kill_9_at_twenty_random_moments(pool: Path, tmp_path: Path):
 
 def test_ctrl_c_says_how_to_go_on(pool: Path, tmp_path: Path):
     command = [sys.executable, "-m", "lm_mixup.cli.main", "run", str(pool), "-o", str(tmp_path / "run"), "--quiet"]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE)
+
+    def hear_ctrl_c() -> None:
+        # a background job's parent may have it ignored, and children inherit that
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, preexec_fn=hear_ctrl_c)
     while not (tmp_path / "run" / "recipe.yaml").exists():
         time.sleep(0.01)
         assert process.poll() is None, process.communicate()[1].decode()

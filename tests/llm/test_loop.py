@@ -74,6 +74,7 @@ INTERRUPTED = """
             await asyncio.sleep(0.2)
             print("cleaned up", flush=True)
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job's parent may have it ignored
     threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
     began = time.monotonic()
     try:

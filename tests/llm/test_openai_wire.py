@@ -2,7 +2,7 @@
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lm_mixup.llm.openai_wire import Fault, Reply, Stream, read_error, read_reply, request_body, retry_after_seconds
@@ -57,6 +57,9 @@ def test_what_is_no_answer_is_a_fault_that_is_asked_again(raw):
 @given(st.binary() | st.recursive(st.none() | st.integers() | st.text(), lambda c: st.lists(c) | st.dictionaries(
     st.sampled_from(["choices", "message", "content", "usage", "error", "finish_reason", "delta"]), c)).map(
         lambda v: orjson.dumps(v, option=orjson.OPT_NON_STR_KEYS) if not _too_large(v) else b""))  # fmt: skip
+@example(b'{"choices":1}')
+@example(b'{"choices":[{"delta":1,"finish_reason":2}]}')
+@example(b'{"choices":[{"delta":{"content":1,"reasoning":[1]}}],"usage":7}')
 def test_no_body_raises(raw):
     assert isinstance(read_reply(raw), Reply | Fault)
     assert isinstance(read_error(400, raw, None), Fault)

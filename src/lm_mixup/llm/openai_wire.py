@@ -152,11 +152,14 @@ class Stream:
         if "error" in data:
             return read_error(500, line, None)
         self._usage = data.get("usage") or self._usage
-        for choice in data.get("choices") or ():
+        choices = data.get("choices")
+        for choice in choices if isinstance(choices, list) else ():
             if isinstance(choice, dict) and not choice.get("index"):
-                delta = choice.get("delta") or {}
+                delta = choice.get("delta")
+                delta = delta if isinstance(delta, dict) else {}
                 self._text.append(_text(delta.get("content")) or "")
-                self._reasoning.append(delta.get("reasoning_content") or delta.get("reasoning") or "")
+                reasoning = delta.get("reasoning_content") or delta.get("reasoning")
+                self._reasoning.append(reasoning if isinstance(reasoning, str) else "")
                 self._finish_reason = choice.get("finish_reason") or self._finish_reason
         return None
 
