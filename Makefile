@@ -10,6 +10,8 @@ demo: $(VENV)/.embedded
 	$(BIN)/lm-mixup show demo-run --examples 2
 
 test: $(VENV)/.dev
+	# 98 MB for the tests of local language models; without it they are skipped, and say so
+	-$(BIN)/lm-mixup models get smollm2-135m-instruct
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # What needs torch and TRL: the example of training with them, and the adapters on transformers. 1.5 GB.
