@@ -38,6 +38,8 @@ from lm_mixup.stages.select import DISTILLED, ORIGINAL, Candidates, SelectStage,
 T = TypeVar("T")
 
 _BATCH_CLUSTERS = 1024
+_EMBED_ROWS = 1024
+"""Rows between two signs of progress while embedding: some seconds on a small machine."""
 _RATE_ROWS, _DISTILL_CLUSTERS = 2048, 256
 """How many records are worked out between two writes to the store, unless who works wants more at a time."""
 
@@ -136,9 +138,11 @@ class Steps:
             out = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float16, shape=(rows, dim))
             start = 0
             for samples in self.pool.batches():
-                out[start : start + len(samples)] = self.hands.embedder.embed([s.text for s in samples])
-                start += len(samples)
-                self.watcher.advance("embed", len(samples))
+                for first in range(0, len(samples), _EMBED_ROWS):
+                    texts = [s.text for s in samples[first : first + _EMBED_ROWS]]
+                    out[start : start + len(texts)] = self.hands.embedder.embed(texts)
+                    start += len(texts)
+                    self.watcher.advance("embed", len(texts))
             out.flush()
             del out
         return Work(rows, rows)
