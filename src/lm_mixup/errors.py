@@ -16,7 +16,8 @@
     └── InvariantError         a bug in lm-mixup: the counts do not add up   exit code 1
 
 Every message says what was expected, what was found, where, and what to do. A row that cannot be used is never an
-exception: it is a :class:`lm_mixup.records.Dropped` or a :class:`lm_mixup.records.Failure`.
+exception: it is quarantined or dropped with a reason in the records of its step, or a
+:class:`lm_mixup.records.Failure`.
 """
 
 from __future__ import annotations

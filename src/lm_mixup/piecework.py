@@ -14,14 +14,10 @@ from lm_mixup.curation import curate_jointly
 from lm_mixup.pipeline import Walk
 from lm_mixup.pool.ratings import Ratings
 from lm_mixup.recipe import in_tokens, parse_budget
-from lm_mixup.records import Cluster
 from lm_mixup.selection import long_tail, near_duplicates
 from lm_mixup.stages.cluster import Clustered
-from lm_mixup.stages.distill import as_cluster
 from lm_mixup.stages.select import Candidates
-from lm_mixup.steps import cluster_ids
-
-_BATCH_CLUSTERS = 1024
+from lm_mixup.steps import cluster_id
 
 
 def cluster_all(walk: Walk) -> Clustered:
@@ -86,26 +82,11 @@ def distill_labelled(walk: Walk, labels: Sequence[object]) -> Iterator[dict[str,
             text = orjson.dumps(label).decode()
             members.setdefault(text, []).append(row)
             named[text] = label
-    numbers = {text: number for number, text in enumerate(members)}
-    of_row = [-1] * len(labels)
-    for text, rows in members.items():
-        for row in rows:
-            of_row[row] = numbers[text]
-    names = cluster_ids(of_row, walk.steps.pool.column("id").to_pylist())
-    texts = list(members)
-
-    def batches() -> Iterator[list[Cluster]]:
-        for start in range(0, len(texts), _BATCH_CLUSTERS):
-            batch = texts[start : start + _BATCH_CLUSTERS]
-            rows = [row for text in batch for row in members[text]]
-            samples = dict(zip(rows, walk.steps.pool.rows(rows), strict=True))
-            yield [
-                as_cluster(str(names[members[t][0]]), [samples[r] for r in members[t]], ratings[members[t]])
-                for t in batch
-            ]
-
-    label_of = iter(texts)
-    for batch in walk.steps.distill_stage().run(batches(), lambda n: walk.watcher.advance("distill", n)):
+    ids = walk.steps.pool.column("id").to_pylist()
+    clusters = {cluster_id([ids[row] for row in rows]): rows for rows in members.values()}
+    label_of = iter(members)
+    batches = walk.steps.clusters_of(clusters, ratings)
+    for batch in walk.steps.distill_stage().run(batches, lambda n: walk.watcher.advance("distill", n)):
         for made in batch.to_pylist():
             yield _as_row(made, named[next(label_of)])
 

@@ -173,16 +173,6 @@ class Distillate:
 
 
 @dataclass(frozen=True, slots=True)
-class Dropped:
-    """A record that a stage left out on purpose. ``reason`` is a short kebab-case word, one for all of its kind."""
-
-    id: str
-    stage: str
-    reason: str
-    detail: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Failure:
     """A record that a stage could not work out. Never a number. ``reason`` is a short kebab-case word."""
 

@@ -6,7 +6,7 @@ The order, and whether a step needs to be done at all, is :mod:`lm_mixup.pipelin
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol, TypeVar
@@ -273,6 +273,12 @@ class Steps:
         for row, name in zip(table.column("row").to_pylist(), table.column("cluster").to_pylist(), strict=True):
             members.setdefault(name, []).append(row)
         rating = self.run.read_records("curate", ["curated_rating"]).column("curated_rating").to_numpy()
+        return self.clusters_of(members, rating)
+
+    def clusters_of(
+        self, members: Mapping[str, Sequence[int]], rating: npt.NDArray[np.float64]
+    ) -> Iterator[list[Cluster]]:
+        """Clusters by name from their rows of the pool and the ratings of all rows, texts read a batch at a time."""
         names = list(members)
         step = max(_BATCH_CLUSTERS, _at_once(self.hands.distiller, 0))
         for start in range(0, len(names), step):
@@ -280,7 +286,7 @@ class Steps:
             rows = [row for name in batch for row in members[name]]
             samples = dict(zip(rows, self.pool.rows(rows), strict=True))
             yield [
-                distill_stage.as_cluster(name, [samples[r] for r in members[name]], rating[members[name]])
+                distill_stage.as_cluster(name, [samples[r] for r in members[name]], rating[members[name]].tolist())
                 for name in batch
             ]
 
@@ -307,7 +313,7 @@ class Steps:
         """Rate the distillates with the same rater, and count those below the high line as dropped."""
         self._start("rerate", self.run.need("distill").kept)
         at_once = _at_once(self.hands.rater, _RATE_ROWS)
-        stage = RateStage(self.hands.rater, self._ratings(), name="rerate", chunk_rows=at_once)
+        stage = RateStage(self.hands.rater, self._ratings(), chunk_rows=at_once)
         samples = _together(([made.as_sample() for made in batch] for batch in self._distillates()), at_once)
         batches = ((batch, [None] * len(batch)) for batch in samples)
         self._write_batches("rerate", rate_stage.SCHEMA, stage.run(batches, self._advance("rerate")))
@@ -421,12 +427,17 @@ def _together(batches: Iterable[list[T]], at_least: int) -> Iterator[list[T]]:
         yield gathered
 
 
+def cluster_id(member_ids: Sequence[str]) -> str:
+    """The name of a cluster: the same for the same members, whatever their order and place."""
+    return "mix-" + digest(sorted(member_ids))[:16]
+
+
 def cluster_ids(labels: Sequence[int], ids: Sequence[str]) -> list[str | None]:
     """A name for each row's cluster that depends on its members alone; None where the label is negative."""
     members: dict[int, list[str]] = {}
     for label, id_ in zip(labels, ids, strict=True):
         members.setdefault(label, []).append(id_)
-    names = {label: "mix-" + digest(sorted(rows))[:16] for label, rows in members.items()}
+    names = {label: cluster_id(rows) for label, rows in members.items()}
     return [names[label] if label >= 0 else None for label in labels]
 
 

@@ -117,7 +117,7 @@ def _on_run(stage: str, paths: list[str], settings: list[str] | None, quiet: boo
 
     if len(paths) != 1 or not (Path(paths[0]) / "recipe.yaml").is_file():
         raise InputError(f"lm-mixup {stage} {' '.join(paths)}: no run folder; for pools, give -o OUT.jsonl")
-    stage_on_run(stage, Path(paths[0]), None, settings, quiet)
+    stage_on_run(stage, Path(paths[0]), settings, quiet)
 
 
 def rate(

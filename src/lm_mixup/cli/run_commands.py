@@ -12,7 +12,6 @@ from lm_mixup.cli import options as o
 
 if TYPE_CHECKING:
     from lm_mixup.cli.console import Watch
-    from lm_mixup.recipe import Recipe
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 
@@ -113,7 +112,7 @@ def _empty(summary: dict[str, Any]) -> str:
     )
 
 
-def stage_on_run(stage: str, folder: Path, recipe: Recipe | None, settings: list[str] | None, quiet: bool) -> None:
+def stage_on_run(stage: str, folder: Path, settings: list[str] | None, quiet: bool) -> None:
     """Run one stage on a run folder that holds what the stage needs, with the run's own recipe."""
     from lm_mixup.cli import console
     from lm_mixup.collaborators import assemble
@@ -122,7 +121,7 @@ def stage_on_run(stage: str, folder: Path, recipe: Recipe | None, settings: list
     from lm_mixup.run_folder import Run, write_recipe
 
     Run(folder, read_only=True)
-    resolved = recipe or load(folder / "recipe.yaml", settings or [])
+    resolved = load(folder / "recipe.yaml", settings or [])
     with Run(folder) as held, console.Watch(quiet=quiet) as watch:
         write_recipe(folder, resolved)
         walk = Walk(held, resolved, assemble(resolved, held, _edge(watch)), watch)

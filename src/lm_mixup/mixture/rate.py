@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lm_mixup.mixture.degrade import Degraded
-from lm_mixup.mixture.material import Target, sample_of
+from lm_mixup.mixture.material import sample_of
 from lm_mixup.ports import Rater
 from lm_mixup.records import Failure, Sample, TaskType, digest
 
@@ -51,11 +51,6 @@ def rate_all(rater: Rater, samples: Sequence[Sample]) -> list[float | None]:
         said = rater.rate(samples[start : start + BATCH])
         out += [None if isinstance(one, Failure) else one.value for one in said]
     return out
-
-
-def targets_as_samples(targets: Sequence[Target]) -> list[Sample]:
-    """The targets as samples."""
-    return [target.as_sample() for target in targets]
 
 
 def variants_as_samples(made: Degraded) -> list[Sample]:

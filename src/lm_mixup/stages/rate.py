@@ -8,7 +8,7 @@ import orjson
 import pyarrow as pa
 
 from lm_mixup.ports import Rater
-from lm_mixup.records import Failure, Rating, Sample
+from lm_mixup.records import Rating, Sample
 from lm_mixup.stages.rowwise import Progress, fill, silent
 from lm_mixup.store import Store
 
@@ -29,10 +29,9 @@ SCHEMA = pa.schema(
 class RateStage:
     """Rates samples through a store, so that equal content is rated once."""
 
-    def __init__(self, rater: Rater, store: Store, *, name: str = "rate", chunk_rows: int = 2048) -> None:
+    def __init__(self, rater: Rater, store: Store, *, chunk_rows: int = 2048) -> None:
         self._rater = rater
         self._store = store
-        self._name = name
         self._chunk_rows = chunk_rows
 
     def run(
@@ -59,11 +58,6 @@ class RateStage:
                     row = next(taken)
                     rows.append(_row(sample.id, row["rating"], row["details"]))
             yield pa.RecordBatch.from_pylist(rows, schema=SCHEMA)
-
-    def failures(self, table: pa.Table) -> list[Failure]:
-        """The failures that a table of this stage's records holds."""
-        failed = table.filter(pa.compute.is_null(table.column("rating")))
-        return [Failure(r["id"], self._name, r["reason"], r["detail"] or "") for r in failed.to_pylist()]
 
 
 def _encode(_: Sample, rating: Rating) -> tuple[float, str]:
