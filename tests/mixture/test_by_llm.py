@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lm_mixup.distillers.facts import coverage, facts_of
 from lm_mixup.llm.scripted import Scripted
 from lm_mixup.mixture.by_llm import LLMDegrader, LLMWriter, grounded
 from lm_mixup.mixture.degrade import RuleDegrader
-from lm_mixup.mixture.facts import coverage, facts_of
 from lm_mixup.mixture.material import Passage
 from lm_mixup.records import TaskType
 from lm_mixup.task_types import CS, MCQ, QA, TFQ, Para, parse, render

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from lm_mixup.distillers.facts import coverage, facts_of
 from lm_mixup.mixture.cot import chain_of_thought
 from lm_mixup.mixture.cross_topic import CrossTopic, joined
 from lm_mixup.mixture.degrade import RuleDegrader
-from lm_mixup.mixture.facts import coverage, facts_of
 from lm_mixup.mixture.material import Target
 from lm_mixup.records import TaskType
 from lm_mixup.task_types import CS, MCQ, QA, Para, parse, render

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lm_mixup.distillers.facts import coverage, facts_of
 from lm_mixup.mixture.cot import chain_of_thought
 from lm_mixup.mixture.degrade import RuleDegrader
 from lm_mixup.mixture.degraders import DEGRADERS, applicable
 from lm_mixup.mixture.draft import Draft
-from lm_mixup.mixture.facts import coverage, facts_of
 from lm_mixup.mixture.material import Target
 from lm_mixup.mixture.write import target_id, written
 from lm_mixup.records import TaskType

@@ -11,11 +11,11 @@ import re
 from collections.abc import Sequence
 
 from lm_mixup.distillers.extractive_words import content_words, numbers
+from lm_mixup.distillers.facts import Keeper, facts_of
 from lm_mixup.distillers.segments import split_sentences
 from lm_mixup.llm import loop
 from lm_mixup.llm.parsing import parse_think_answer
 from lm_mixup.mixture.degrade import Degraded, RuleDegrader
-from lm_mixup.mixture.facts import Keeper, facts_of
 from lm_mixup.mixture.material import Exercise, Passage, Target, Variant
 from lm_mixup.mixture.statements import spoken
 from lm_mixup.mixture.write import ExtractiveWriter, Written, make_target

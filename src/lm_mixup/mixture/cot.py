@@ -8,9 +8,9 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+from lm_mixup.distillers.facts import Fact, facts_of_all
 from lm_mixup.mixture.degrade import Degraded
 from lm_mixup.mixture.degraders import SAYS
-from lm_mixup.mixture.facts import Fact, facts_of_all
 from lm_mixup.mixture.material import Variant
 
 _NOISE = {

@@ -13,8 +13,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from lm_mixup.distillers.facts import facts_of, facts_of_all
 from lm_mixup.mixture.degrade import Degraded
-from lm_mixup.mixture.facts import facts_of, facts_of_all
 from lm_mixup.mixture.material import Target, Variant
 from lm_mixup.mixture.write import target_id
 from lm_mixup.neighbors import build

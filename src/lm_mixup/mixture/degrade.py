@@ -2,7 +2,7 @@
 
 How it is made sure that nothing is lost: every variant spares some facts, by lot. When all are made, noise included,
 what no variant holds is looked for in the texts themselves; where the share that is held falls below ``coverage``, one
-variant is made again with exactly those facts spared. The measure is that of :mod:`lm_mixup.mixture.facts`.
+variant is made again with exactly those facts spared. The measure is that of :mod:`lm_mixup.distillers.facts`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from lm_mixup.distillers.facts import Fact, Keeper, facts_of
 from lm_mixup.mixture.degraders import DEGRADERS, applicable
 from lm_mixup.mixture.draft import Draft
-from lm_mixup.mixture.facts import Fact, Keeper, facts_of
 from lm_mixup.mixture.material import TYPE_OF, Target, Variant
 from lm_mixup.mixture.noise import Noise
 from lm_mixup.records import digest

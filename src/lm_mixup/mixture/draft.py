@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from lm_mixup.mixture.facts import Fact
+from lm_mixup.distillers.facts import Fact
 from lm_mixup.task_types import CS, MCQ, QA, TFQ, Item, Para
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lm_mixup.mixture.facts import Keeper, coverage, facts_of
+from lm_mixup.distillers.facts import Keeper, coverage, facts_of
 from lm_mixup.task_types import CS, MCQ, QA, TFQ, Para, render
 
 ITEM = QA(

@@ -1,0 +1,1 @@
+"""Rewards of GRPO, usable alone: quality, alignment, format, coverage, grounding. METHOD § 3."""
