@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -22,6 +22,9 @@ class Section(BaseModel):
     """Settings of one room: frozen, and strict about names."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+R = TypeVar("R", bound=Section)
 
 
 class PoolSettings(Section):
@@ -312,6 +315,19 @@ def in_tokens(value: int | str) -> bool:
 def load(path: Path | None = None, settings: Iterable[str] = (), overrides: Mapping[str, Any] | None = None) -> Recipe:
     """A recipe from a YAML file (None: the defaults), then ``settings`` (``"cluster.max_size=8"``), then ``overrides``.
 
+    As :func:`read`.
+    """
+    return read(Recipe, path, settings, overrides)
+
+
+def read(
+    kind: type[R],
+    path: Path | None = None,
+    settings: Iterable[str] = (),
+    overrides: Mapping[str, Any] | None = None,
+) -> R:
+    """A recipe of any kind (of a run, of a training) from a YAML file, then ``settings``, then ``overrides``.
+
     ``overrides`` maps dotted names to values; None values are ignored. Raises RecipeError with the file, the key, what
     was expected, what was found, and the nearest right name.
     """
@@ -339,9 +355,9 @@ def load(path: Path | None = None, settings: Iterable[str] = (), overrides: Mapp
     for name, value in (overrides or {}).items():
         if value is not None:
             _put(values, name, value)
-    _check_names(values, where)
+    _check_names(kind, values, where)
     try:
-        return Recipe.model_validate(values)
+        return kind.model_validate(values)
     except ValidationError as error:
         lines = []
         for problem in error.errors():
@@ -352,16 +368,16 @@ def load(path: Path | None = None, settings: Iterable[str] = (), overrides: Mapp
         raise RecipeError(f"{where}: not a valid recipe:\n" + "\n".join(lines)) from None
 
 
-def dump(recipe: Recipe) -> str:
+def dump(recipe: Section) -> str:
     """The recipe as YAML, every setting spelled out."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def commented(recipe: Recipe | None = None) -> str:
+def commented(recipe: Section | None = None) -> str:
     """The recipe as YAML with what each setting means above it: what ``lm-mixup init`` writes."""
     recipe = recipe or Recipe()
     lines = ["# A recipe of lm-mixup. Defaults come from [P] the paper, [R] its code, [D] DS2, [O] this project.", ""]
-    for name, info in Recipe.model_fields.items():
+    for name, info in type(recipe).model_fields.items():
         value = getattr(recipe, name)
         if isinstance(value, Section):
             lines += ["", f"# {(type(value).__doc__ or '').strip()}", f"{name}:"]
@@ -387,23 +403,23 @@ def _put(values: dict[str, Any], name: str, value: object) -> None:
     values[key] = value
 
 
-def _check_names(values: Mapping[str, Any], where: str) -> None:
+def _check_names(kind: type[Section], values: Mapping[str, Any], where: str) -> None:
     for name, value in values.items():
-        if name not in Recipe.model_fields:
-            raise RecipeError(f"{where}: {name!r} is no setting{_nearest(str(name))}")
-        section = Recipe.model_fields[name].annotation
+        if name not in kind.model_fields:
+            raise RecipeError(f"{where}: {name!r} is no setting{_nearest(kind, str(name))}")
+        section = kind.model_fields[name].annotation
         if not (isinstance(section, type) and issubclass(section, Section)):
             continue
         if not isinstance(value, dict):
             raise RecipeError(f"{where}: {name!r} is a section: expected settings by name, got {value!r}")
         for key in value:
             if key not in section.model_fields:
-                raise RecipeError(f"{where}: '{name}.{key}' is no setting{_nearest(f'{name}.{key}')}")
+                raise RecipeError(f"{where}: '{name}.{key}' is no setting{_nearest(kind, f'{name}.{key}')}")
 
 
-def _nearest(name: str) -> str:
+def _nearest(kind: type[Section], name: str) -> str:
     known = []
-    for section, info in Recipe.model_fields.items():
+    for section, info in kind.model_fields.items():
         known.append(section)
         if isinstance(info.annotation, type) and issubclass(info.annotation, Section):
             known += [f"{section}.{key}" for key in info.annotation.model_fields]
