@@ -19,7 +19,15 @@ import sys
 import typer
 
 from lm_mixup import __version__
-from lm_mixup.cli import file_commands, llm_commands, mixture_commands, rater_commands, run_commands, setup_commands
+from lm_mixup.cli import (
+    file_commands,
+    llm_commands,
+    mixture_commands,
+    rater_commands,
+    run_commands,
+    setup_commands,
+    train_commands,
+)
 from lm_mixup.errors import LMMixupError
 
 INTERRUPTED = 130
@@ -54,6 +62,7 @@ llm_commands.register(app)
 setup_commands.register(app)
 rater_commands.register(app)
 mixture_commands.register(app)
+train_commands.register(app)
 
 
 def main() -> None:

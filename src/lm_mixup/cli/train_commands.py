@@ -1,0 +1,69 @@
+"""``lm-mixup train``: sft, grpo, preflight."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from lm_mixup.training.recipe import TrainRecipe
+
+Data = Annotated[Path, typer.Option("--data", help="A built or loaded MIXTURE.")]
+Model = Annotated[str | None, typer.Option("--model", help="The model to begin with, instead of the recipe's.")]
+Out = Annotated[Path, typer.Option("-o", "--out", help="The folder to write.")]
+RecipeOption = Annotated[
+    str | None, typer.Option("--recipe", help="cpu, gpu, or a YAML file. Without: gpu where there is one, else cpu.")
+]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="A setting of the recipe, e.g. --set sft.batch=4.")]
+MaxSteps = Annotated[int | None, typer.Option("--max-steps", min=1, help="End after so many steps.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    train = typer.Typer(help="Train the model that distils.", no_args_is_help=True)
+    train.command("sft", help="The cold start: SFT on MIXTURE.")(sft)
+    app.add_typer(train, name="train")
+
+
+def sft(
+    data: Data,
+    out: Out,
+    model: Model = None,
+    recipe: RecipeOption = None,
+    settings: Settings = None,
+    max_steps: MaxSteps = None,
+    resume: Resume = False,
+) -> None:
+    """Train on MIXTURE's SFT part."""
+    from lm_mixup.collaborators import Edge
+    from lm_mixup.training.sft import train_sft
+
+    chosen = _recipe(recipe, settings, model)
+    folder = train_sft(
+        data, out, chosen, cache_dir=Edge.of(os.environ).cache_dir, resume=resume, max_steps=max_steps, progress=_told
+    )
+    print(f"trained: {folder}")
+
+
+def _recipe(name: str | None, settings: list[str] | None, model: str | None) -> TrainRecipe:
+    from lm_mixup.training.recipe import load
+
+    return load(name or _fitting(), settings or (), {"model.name": model})
+
+
+def _fitting() -> str:
+    try:
+        import torch
+    except ImportError:
+        return "cpu"  # the training itself says what to install
+    return "gpu" if torch.cuda.is_available() else "cpu"
+
+
+def _told(step: int, steps: int, figures: dict[str, Any]) -> None:
+    shown = " ".join(f"{name} {value:.4g}" for name, value in figures.items())
+    print(f"step {step}/{steps} {shown}", file=sys.stderr, flush=True)
