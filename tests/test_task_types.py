@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -105,14 +103,17 @@ UNITS = [
     "the correct answer is ",
     "C:",
     "\nS:",
+    "\u2028",
+    " \n",
 ]
+HEADS = ["", "Q: q\n", "Q: q\nA) x\nB) y\n", "s\n", "C: c\n", "s\nthe answer", "Q: q\nA) x\nB) y\nanswer", "Q: q\nA)"]
 
 
 @pytest.mark.parametrize("unit", UNITS)
-@pytest.mark.parametrize("head", ["", "Q: q\n", "Q: q\nA) x\nB) y\n", "s\n", "C: c\n"])
+@pytest.mark.parametrize("head", HEADS)
 def test_a_hundred_thousand_odd_characters_are_read_in_one_pass(unit: str, head: str) -> None:
     """Whatever is quadratic here (the reference took 8.7 s for 1,008 characters) would run into the test's time-out."""
-    text = head + unit * (100_000 // len(unit))
+    text = head + unit * (100_000 // len(unit)) + "\nx"
     for task_type in TaskType:
         parse(task_type, text)
         sample = Sample("s", (Message("user", text), Message("assistant", text)), task_type=task_type)
@@ -120,27 +121,23 @@ def test_a_hundred_thousand_odd_characters_are_read_in_one_pass(unit: str, head:
     detect(sample.messages)
 
 
-def test_lines_looked_at_grow_in_step_with_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_however_long_a_text_no_more_options_are_looked_at_than_an_item_has(monkeypatch: pytest.MonkeyPatch) -> None:
     from lm_mixup import task_types
 
     looked = 0
     real = task_types._OPTION
 
     class Counting:
-        def match(self, line: str) -> object:
+        def match(self, text: str, position: int) -> object:
             nonlocal looked
             looked += 1
-            return real.match(line)
+            return real.match(text, position)
 
     monkeypatch.setattr(task_types, "_OPTION", Counting())
-    counts = []
-    for size in (1_000, 4_000):
-        for unit in ("A) x\n", "A) x\nB) y\nA) x\n"):
-            looked = 0
-            parse(TaskType.MCQ, "Q: q\n" + unit * size)
-            counts.append(looked)
-    assert counts[2] <= 5 * counts[0], json.dumps(counts)
-    assert counts[3] <= 5 * counts[1], json.dumps(counts)
+    for unit in ("A) x\n", "A) x\nB) y\nA) x\n"):
+        looked = 0
+        parse(TaskType.MCQ, "Q: q\n" + unit * 4_000)
+        assert looked <= len(task_types.LETTERS) + 1
 
 
 @pytest.mark.parametrize(

@@ -77,8 +77,14 @@ TEMPLATES: Mapping[str, str] = MappingProxyType(
 )
 """User turns of the types whose form holds no question (METHOD § 6); a recipe can change them."""
 
-_OPTION = re.compile(r"^\s{0,8}\(?([A-J])[).:]\s+(\S.*)$")
-_ANSWER = re.compile(r"^\s{0,8}(?:the\s+)?(?:correct\s+)?answer(?:\s+is)?\s*:?\s*(\S.*)$", re.IGNORECASE)
+# Quantifiers are possessive: two runs of white space side by side could share a long one in as many ways as it has
+# characters. ``[^\S\n]`` is white space within a line.
+_OPTION = re.compile(r"[^\S\n]{0,8}+\(?([A-J])[).:][^\S\n]++(\S.*+)")
+_TWO_OPTIONS = re.compile(r"^[^\S\n]{0,8}+\(?A[).:][^\S\n]++\S.*+\n[^\S\n]{0,8}+\(?B[).:][^\S\n]++\S", re.MULTILINE)
+_BLANK_LINES = re.compile(r"(?:[^\S\n]*+\n)*+")
+_ANSWER = re.compile(r"^\s{0,8}+(?:the\s++)?(?:correct\s++)?answer(?:\s++is)?\s*+:?\s*+(\S.*)$", re.IGNORECASE)
+_ANSWER_CHARS = len("answer?")
+"""A shorter line cannot state an answer."""
 _LETTER = re.compile(r"^\(?([A-J])(?:[).:,]|\s|$)\s*(.*)$", re.DOTALL)
 _VERDICT = re.compile(r"^(true|false)\b[\s.,;:!–—-]*(.*)$", re.IGNORECASE | re.DOTALL)
 _TFQ_LEAD = re.compile(r"^\s{0,8}(?:true\s+or\s+false|true\s*/\s*false)\s*[:?.,-]?\s*", re.IGNORECASE)
@@ -199,21 +205,19 @@ def _two_labels(text: str, first: str, second: str) -> tuple[str, str] | None:
     return (head, tail) if label and head and tail else None
 
 
-def _options(lines: Sequence[str]) -> tuple[int, tuple[str, ...]] | None:
-    """Where the run of options A, B, C … begins, and the options; None without at least two."""
-    for start, line in enumerate(lines):
-        found = _OPTION.match(line)
-        if not found or found[1] != "A":
-            continue
-        options = [found[2].strip()]
-        for following in lines[start + 1 :]:
-            match = _OPTION.match(following)
-            if not match or len(options) >= len(LETTERS) or match[1] != LETTERS[len(options)]:
-                break
-            options.append(match[2].strip())
-        if len(options) >= 2:
-            return start, tuple(options)
-    return None
+def _options(text: str) -> tuple[int, tuple[str, ...], int] | None:
+    """Where the first run of options A, B, C … begins, the options, and where it ends; None without at least two."""
+    found = _TWO_OPTIONS.search(text)
+    if not found:
+        return None
+    position, options = found.start(), list[str]()
+    while len(options) < len(LETTERS):
+        option = _OPTION.match(text, position)
+        if not option or option[1] != LETTERS[len(options)]:
+            break
+        options.append(option[2].strip())
+        position = min(len(text), option.end() + 1)
+    return found.start(), tuple(options), position
 
 
 def _choice(text: str, options: tuple[str, ...]) -> tuple[int, str] | None:
@@ -235,12 +239,11 @@ def _choice(text: str, options: tuple[str, ...]) -> tuple[int, str] | None:
 
 
 def _mcq_of(prompt: str, completion: str) -> MCQ | None:
-    lines = prompt.split("\n")
-    found = _options(lines)
+    found = _options(prompt)
     if not found:
         return None
-    start, options = found
-    question = "\n".join(lines[:start]).strip().removeprefix("Q:").strip()
+    start, options, _ = found
+    question = prompt[:start].strip().removeprefix("Q:").strip()
     said = _ANSWER.match(completion.partition("\n")[0])
     rest = completion[said.start(1) :] if said else completion
     choice = _choice(rest, options)
@@ -250,23 +253,23 @@ def _mcq_of(prompt: str, completion: str) -> MCQ | None:
 def _parse_mcq(text: str) -> MCQ | None:
     if not text.startswith("Q:"):
         return None
-    lines = text.split("\n")
-    found = _options(lines)
+    found = _options(text)
     if not found:
         return None
-    start, options = found
-    after = start + len(options)
-    while after < len(lines) and not lines[after].strip():
-        after += 1
-    said = _ANSWER.match(lines[after]) if after < len(lines) else None
-    choice = _choice("\n".join([said[1], *lines[after + 1 :]]), options) if said else None
-    question = "\n".join(lines[:start]).removeprefix("Q:").strip()
+    start, options, end = found
+    blank = _BLANK_LINES.match(text, end)
+    line, _, rest = text[blank.end() if blank else end :].partition("\n")
+    said = _ANSWER.match(line)
+    choice = _choice(f"{said[1]}\n{rest}", options) if said else None
+    question = text[:start].removeprefix("Q:").strip()
     return MCQ(question, options, *choice) if question and choice else None
 
 
 def _parse_tfq(text: str) -> TFQ | None:
     lines = text.split("\n")
     for number, line in enumerate(lines):
+        if len(line) < _ANSWER_CHARS:
+            continue
         said = _ANSWER.match(line)
         verdict = _VERDICT.match(said[1]) if said else None
         if verdict:

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-# Bounded white space inside a tag keeps the search linear (an unbounded run could be split in many ways).
-_TAG = re.compile(r"<\s{0,4}(/?)\s{0,4}(think|answer)\s{0,4}>", re.IGNORECASE)
+# Bounded, possessive white space inside a tag keeps the search linear (a run could be split in many ways).
+_TAG = re.compile(r"<\s{0,4}+(/?)\s{0,4}+(think|answer)\s{0,4}+>", re.IGNORECASE)
 
 JUDGE_KEYS = ("Rarity", "Complexity", "Informativeness", "Overall rating")
 SCALE_MIN, SCALE_MAX = 1, 10
@@ -59,14 +59,14 @@ def parse_think_answer(text: str) -> ThinkAnswer | None:
     - an answer that holds another tag: None, except that a tag said twice in a row counts once;
     - several answers: None, unless they are all the same.
     """
-    tags = [(m.start(), m.end(), bool(m[1]), m[2].lower()) for m in _TAG.finditer(text)]
+    tags = [(m.start(), m.end(), m[1] + m[2].lower()) for m in _TAG.finditer(text)]
+    kinds = [kind for _, _, kind in tags]
     think, exact, rest = "", True, 0
     position = 0
-    if tags and tags[0][2:] == (False, "think"):
-        close = next((i for i, tag in enumerate(tags) if tag[2:] == (True, "think")), None)
+    close, opened = (kinds.index(kind) if kind in kinds else None for kind in ("/think", "answer"))
+    if kinds and kinds[0] == "think":
         exact = not text[: tags[0][0]].strip()
         if close is None:
-            opened = next((i for i, tag in enumerate(tags) if tag[2:] == (False, "answer")), None)
             if opened is None:
                 return None
             think, exact, rest, position = text[tags[0][1] : tags[opened][0]], False, opened, tags[opened][0]
@@ -75,9 +75,7 @@ def parse_think_answer(text: str) -> ThinkAnswer | None:
     else:
         exact = False
         # a chat template may have written the opening tag already: then the text begins inside the thought
-        close = next((i for i, tag in enumerate(tags) if tag[2:] == (True, "think")), None)
-        first = next((i for i, tag in enumerate(tags) if tag[2:] == (False, "answer")), None)
-        if close is not None and (first is None or close < first):
+        if close is not None and (opened is None or close < opened):
             think, rest, position = text[: tags[close][0]], close + 1, tags[close][1]
     found = _answers(text, tags[rest:], position)
     if found is None:
@@ -86,22 +84,21 @@ def parse_think_answer(text: str) -> ThinkAnswer | None:
     return ThinkAnswer(think.strip(), answer, exact and alone)
 
 
-def _answers(text: str, tags: list[tuple[int, int, bool, str]], position: int) -> tuple[str, bool] | None:
+def _answers(text: str, tags: list[tuple[int, int, str]], position: int) -> tuple[str, bool] | None:
     """The one answer among the tags, and whether nothing else stands from ``position`` on."""
     answers: list[str] = []
     alone = True
     i = 0
     while i < len(tags):
-        start, end, closing, name = tags[i]
-        if (closing, name) != (False, "answer"):
+        start, end, kind = tags[i]
+        i += 1
+        if kind != "answer":
             alone = False  # a stray tag between or after answers
-            i += 1
             continue
         alone = alone and not text[position:start].strip()
-        i += 1
-        while i < len(tags) and tags[i][2:] == (False, "answer") and not text[end : tags[i][0]].strip():
+        while i < len(tags) and tags[i][2] == "answer" and not text[end : tags[i][0]].strip():
             end, alone, i = tags[i][1], False, i + 1
-        if i == len(tags) or tags[i][2:] != (True, "answer"):
+        if i == len(tags) or tags[i][2] != "/answer":
             return None
         answers.append(text[end : tags[i][0]].strip())
         position = tags[i][1]
