@@ -221,9 +221,10 @@ def test_a_killed_process_leaves_its_answers_and_loses_its_claims(path):
         keys = [request("a").key, request("b").key]
         before = asyncio.run(ledger.open(keys))
         os.kill(process.pid, signal.SIGKILL)
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # dead, and nobody has looked yet
+        after = asyncio.run(ledger.open(keys))
         process.wait()
         process.stdout.close()
-        after = asyncio.run(ledger.open(keys))
     assert before.held == after.claimed == {request("b").key}
     assert after.answers[request("a").key].text == "kept"
 

@@ -334,22 +334,26 @@ def wait_for(condition, seconds=30.0):
         time.sleep(0.02)
 
 
-def test_after_kill_9_only_what_was_in_flight_is_asked_again(tmp_path):
-    with serving("--latency", "0.05:0.1", log=tmp_path / "log") as server:
-        killed = runner(server, tmp_path / "l.sqlite")
-        wait_for(lambda: server.requests > 150)
-        os.kill(killed.pid, signal.SIGKILL)
-        killed.communicate()
-        with Ledger(tmp_path / "l.sqlite") as ledger:
-            kept = ledger.usage().answers
-        second = runner(server, tmp_path / "l.sqlite")
-        assert second.communicate(timeout=60)[0].strip() == "600"
+def test_after_kill_9_no_more_is_asked_again_than_was_in_flight(tmp_path):
+    """Killed again and again; every answer that had come in by then is kept, whether it was committed or not."""
+    kills = 0
+    with serving("--latency", "0.02:0.04", log=tmp_path / "log") as server:
+        for wanted in (100, 250, 400):
+            killed = runner(server, tmp_path / "l.sqlite")
+            wait_for(lambda wanted=wanted: server.requests > wanted)
+            os.kill(killed.pid, signal.SIGKILL)
+            kills += killed.communicate()[0] == ""
+        last = runner(server, tmp_path / "l.sqlite")
+        assert last.communicate(timeout=60)[0].strip() == "600"
         asked = server.events("begin")
-        repeats = sum(asked.values()) - len(asked)
-        assert len(asked) == 600
-        assert kept > 50
-        # in flight at the kill, and answered within the last commit interval
-        assert repeats <= 16 + 8
+        with Ledger(tmp_path / "l.sqlite") as ledger:
+            usage = ledger.usage()
+    assert kills == 3
+    assert len(asked) == usage.answers == 600
+    repeats = sum(asked.values()) - len(asked)
+    assert 0 < repeats <= kills * 16
+    # one that was about to leave when its process was killed may not have reached the server
+    assert sum(asked.values()) <= usage.attempts <= 600 + kills * 16
 
 
 def test_two_processes_share_the_work_and_one_may_be_killed(tmp_path):
@@ -361,7 +365,7 @@ def test_two_processes_share_the_work_and_one_may_be_killed(tmp_path):
         assert two.communicate(timeout=60)[0].strip() == "600"
         asked = server.events("begin")
         assert len(asked) == 600
-        assert sum(asked.values()) - 600 <= 16 + 8
+        assert sum(asked.values()) - 600 <= 16
         with Ledger(tmp_path / "l.sqlite") as ledger:
             assert ledger.usage().answers == 600
 

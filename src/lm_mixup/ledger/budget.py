@@ -189,6 +189,7 @@ class Purse:
         self.price = price
         self._ledger = ledger
         self._budget = budget
+        self._capped = ledger is not None and bool(budget)
         self._turn = asyncio.Lock()
         self._noted = price is None or ledger is None
         self._model = model
@@ -199,6 +200,8 @@ class Purse:
         Raises :class:`BudgetError` once it cannot be: then nothing of this process is on its way any more.
         """
         worst = self._worst(prompt_tokens, completion_tokens)
+        if self._noted and not self._capped:
+            return worst
         got = await self._try(key, worst)
         if not isinstance(got, Reservation):
             async with self._turn:  # those who were refused ask again one at a time
@@ -213,6 +216,11 @@ class Purse:
         worst = self._worst(prompt_tokens, completion_tokens)
         got = await self._try(key, worst)
         return got if isinstance(got, Reservation) else self._exhausted(worst)
+
+    def leaves(self, key: str, reserved: Reservation) -> None:
+        """A request is about to be sent. Where nothing was reserved, that is noted in the ledger for the account."""
+        if self._ledger is not None and reserved.id is None:
+            self._ledger.sent(key, reserved)
 
     def price_of(self, prompt_tokens: int | None, completion_tokens: int | None) -> float | None:
         """What an answer costs, in US dollars; None where the price or the tokens are not known."""
@@ -232,7 +240,7 @@ class Purse:
         if not self._noted and self.price is not None and ledger is not None:
             self._noted = True
             await ledger.note_price(self._model, self.price)
-        if ledger is None or not self._budget:
+        if ledger is None or not self._capped:
             return worst
         asked = ledger.reserve(key, worst, self._budget)
         try:

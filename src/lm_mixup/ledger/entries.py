@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from typing import Any, Self
 
 import orjson
 
+from lm_mixup.ledger.budget import Reservation
 from lm_mixup.ports import Prompt
 
 ANSWERED = "answer"
@@ -31,20 +33,26 @@ class Request:
     def of(cls, model: str, prompt: Prompt) -> Self:
         """The request that ``prompt`` is to the model with the key ``model``. The prompt's id is no part of it."""
         asked = {
-            "messages": [dict(message) for message in prompt.messages],
+            "messages": prompt.messages,
             "max_tokens": prompt.max_tokens,
             "temperature": prompt.temperature,
             "top_p": prompt.top_p,
             "repetition_penalty": prompt.repetition_penalty,
-            "stop": list(prompt.stop),
+            "stop": prompt.stop,
             "seed": prompt.seed,
-            "schema": prompt.schema if prompt.schema is None else dict(prompt.schema),
+            "schema": prompt.schema,
         }
         if prompt.logprobs:
             asked["logprobs"] = prompt.logprobs
-        body = orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)
-        hashed = hashlib.blake2b(body, key=hashlib.blake2b(model.encode()).digest(), digest_size=16)
+        # dict: other mappings are written as objects too
+        body = orjson.dumps(asked, default=dict, option=orjson.OPT_SORT_KEYS)
+        hashed = hashlib.blake2b(body, key=_hash_key(model), digest_size=16)
         return cls(hashed.hexdigest(), model, body.decode())
+
+
+@functools.lru_cache(maxsize=64)
+def _hash_key(model: str) -> bytes:
+    return hashlib.blake2b(model.encode()).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +87,18 @@ class Attempt:
     price_usd: float | None = None
     latency_s: float = 0.0
     billed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An attempt to be kept, with its answer if it brought one (then ``answer_row`` is its row)."""
+
+    request: Request
+    attempt: Attempt
+    ended_at: float
+    answer: Answer | None = None
+    answer_row: tuple[Any, ...] = ()
+    reserved: Reservation | None = None
 
 
 @dataclass(frozen=True, slots=True)

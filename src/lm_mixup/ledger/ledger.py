@@ -26,18 +26,26 @@ import orjson
 
 from lm_mixup.ledger.batches import BatchBook
 from lm_mixup.ledger.budget import Budget, Price, Reservation, Spent
-from lm_mixup.ledger.entries import ANSWERED, LOST, Answer, Attempt, Opened, Request, Usage
+from lm_mixup.ledger.entries import ANSWERED, LOST, Answer, Attempt, Kept, Opened, Request, Usage
 from lm_mixup.ledger.tables import ATTEMPT_COLUMNS, insert, key_chunks, prepare, select_answers, storage_errors
-from lm_mixup.ledger.writer import Kept, Transaction, Write, Writer
+from lm_mixup.ledger.underway import UnderWay, left_by, remove
+from lm_mixup.ledger.writer import Transaction, Write, Writer, keep
 
 T = TypeVar("T")
+
+_CHECKPOINT_PAGES = 4000
+"""Of 4 kB: how long the write-ahead log grows. Keys are hashes, so that every answer touches other pages of an index;
+the longer the log, the more of them are copied into the file once instead of again and again."""
+
+_CACHE_KB = 8192
 
 
 class Ledger:
     """The ledger in the file ``path``, made if it is not there. Safe for threads, event loops and processes.
 
-    ``commit_interval_s`` (at most 0.05) bounds how long a finished answer can wait for the disk. ``busy_timeout_s``
-    is how long to wait for another process that writes. ``clock`` gives the seconds since the epoch.
+    ``commit_interval_s`` (at most 0.05) bounds how long a finished answer can wait for the disk; a process that is
+    killed meanwhile loses none (:mod:`lm_mixup.ledger.underway`), a machine that goes down does. ``busy_timeout_s`` is
+    how long to wait for another process that writes. ``clock`` gives the seconds since the epoch.
 
     Raises :class:`RunError` where the file is no ledger of this version, :class:`StorageError` where it cannot be
     written; the same from every method and future, once the disk is full. What was committed before stays whole.
@@ -47,7 +55,7 @@ class Ledger:
         self,
         path: Path | str,
         *,
-        commit_interval_s: float = 0.02,
+        commit_interval_s: float = 0.04,
         busy_timeout_s: float = 60.0,
         stale_after_s: float = 30.0,
         clock: Callable[[], float] = time.time,
@@ -61,6 +69,7 @@ class Ledger:
         self._clock = clock
         self._reader = self._connect(create=True)
         self._reader_lock = threading.Lock()
+        self._under_way = UnderWay(self._way_of(self.owner))
         self._registered = False  # writer thread only: whether this owner has claims to keep alive
         self._writer = Writer(
             str(self.path),
@@ -70,6 +79,7 @@ class Ledger:
             idle_s=stale_after_s / 3,
             keep_alive=self._keep_alive,
             leave=self._leave,
+            under_way=self._under_way,
             guard=lambda: storage_errors(self.path),
         )
         self.batches = BatchBook(self._submit, self._read, clock)
@@ -196,6 +206,13 @@ class Ledger:
         """Keep an attempt that brought no answer. The claim stays: give it up with :meth:`release`."""
         return self._submit(Kept(request, attempt, self._clock(), reserved=reserved))
 
+    def sent(self, key: str, worst: Reservation) -> None:
+        """Note that a request leaves which has no reservation; should it be cut off, it is charged at this worst case.
+
+        Not synced: it outlasts the process, not the machine.
+        """
+        self._writer.sent(key, worst)
+
     def release(self, keys: Sequence[str]) -> asyncio.Future[None]:
         """Give up this owner's claims on the keys, so that others may ask."""
 
@@ -232,6 +249,8 @@ class Ledger:
                 if create:
                     prepare(db, self.path)
                 db.execute("PRAGMA synchronous = FULL")
+                db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+                db.execute(f"PRAGMA cache_size = {-_CACHE_KB}")
             except BaseException:
                 db.close()
                 raise
@@ -250,8 +269,11 @@ class Ledger:
         return self._registered
 
     def _leave(self, transaction: Transaction) -> None:
-        if self._registered:
-            self._bury(transaction, self.owner, self._clock())
+        self._bury(transaction, self.owner, self._clock())
+
+    def _way_of(self, owner: str) -> Path:
+        """Where an owner's files are, of what it has on its way."""
+        return self.path.with_name(f"{self.path.name}-underway-{owner.rpartition(':')[2]}")
 
     def _register(self, transaction: Transaction) -> None:
         host, pid, _ = self.owner.rsplit(":", 2)
@@ -291,13 +313,35 @@ class Ledger:
         db.execute("DELETE FROM claims WHERE owner NOT IN (SELECT owner FROM owners)")
 
     def _bury(self, transaction: Transaction, owner: str, now: float) -> None:
-        """Take an owner out. What it had on its way is charged already; it becomes an attempt that was cut off."""
-        db = transaction.db
-        cut_off = db.execute("SELECT key, tokens, usd FROM reservations WHERE owner = ?", (owner,)).fetchall()
+        """Take an owner out: what had come in is kept, what was on its way becomes attempts that were cut off.
+
+        Those are charged at their worst case, as far as they are not yet, by a reservation.
+        """
+        db, own = transaction.db, owner == self.owner
+        left = self._under_way.left() if own else left_by(self._way_of(owner))
+        keep(transaction, [kept for kept in left.ended if not _is_kept(db, kept)])
+        transaction.afterwards.append(self._under_way.remove if own else lambda: remove(self._way_of(owner)))
+        for _, tokens, usd in left.open:
+            transaction.account.add(1, tokens, usd)
+        reserved = db.execute("SELECT key, tokens, usd FROM reservations WHERE owner = ?", (owner,)).fetchall()
+        cut_off = [*left.open, *reserved]
         rows = [(key, LOST, "", None, None, None, tokens, usd, 0.0, now) for key, tokens, usd in cut_off]
         insert(db, f"INSERT INTO attempts ({ATTEMPT_COLUMNS})", rows)
         for table in ("reservations", "claims", "owners"):
             db.execute(f"DELETE FROM {table} WHERE owner = ?", (owner,))
+
+
+def _is_kept(db: sqlite3.Connection, kept: Kept) -> bool:
+    """Whether an attempt that a process left in its files had reached the ledger before."""
+    key, when = kept.request.key, kept.ended_at
+    if kept.answer is None:
+        query = "SELECT 1 FROM attempts WHERE key = ? AND outcome != 'answer' AND ended_at = ?"
+        return db.execute(query, (key, when)).fetchone() is not None
+    row = db.execute("SELECT answered_at FROM answers WHERE key = ?", (key,)).fetchone()
+    if row is None or row[0] == when:
+        return row is not None
+    # somebody else was faster: the answer is theirs, the attempt may be kept all the same
+    return db.execute("SELECT 1 FROM attempts WHERE key = ? AND ended_at = ?", (key, when)).fetchone() is not None
 
 
 def _process_lives(pid: int) -> bool:
@@ -307,4 +351,8 @@ def _process_lives(pid: int) -> bool:
         return False
     except PermissionError:
         return True
-    return True
+    try:  # where there is a /proc: one that was killed stays in the table until its parent looks
+        state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
+    except (OSError, IndexError):
+        return True
+    return state not in (b"Z", b"X")

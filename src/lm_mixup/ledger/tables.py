@@ -130,18 +130,15 @@ def select_answers(db: sqlite3.Connection, keys: Sequence[str]) -> dict[str, Ans
     found: dict[str, Answer] = {}
     for marks, some in key_chunks(keys):
         for row in db.execute(f"SELECT key, {ANSWER_COLUMNS} FROM answers WHERE key IN ({marks})", some):
-            key, text, finish_reason, prompt_tokens, completion_tokens, price_usd, attempts, latency_s, details = row
-            found[key] = Answer(
-                text,
-                finish_reason,
-                prompt_tokens,
-                completion_tokens,
-                price_usd,
-                attempts,
-                latency_s,
-                MappingProxyType(orjson.loads(details)),
-            )
+            found[row[0]] = answer_of(row[1:])
     return found
+
+
+def answer_of(row: Sequence[Any]) -> Answer:
+    """The answer in a row of :data:`ANSWER_COLUMNS`."""
+    text, finish_reason, prompt_tokens, completion_tokens, price_usd, attempts, latency_s, details = row
+    told = MappingProxyType(orjson.loads(details))
+    return Answer(text, finish_reason, prompt_tokens, completion_tokens, price_usd, attempts, latency_s, told)
 
 
 @contextlib.contextmanager

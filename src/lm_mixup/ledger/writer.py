@@ -13,28 +13,24 @@ from typing import Any
 
 from lm_mixup.errors import RunError
 from lm_mixup.ledger.budget import Account, Reservation
-from lm_mixup.ledger.entries import ANSWERED, Answer, Attempt, Request
+from lm_mixup.ledger.entries import ANSWERED, Answer, Kept
 from lm_mixup.ledger.tables import ATTEMPT_COLUMNS, insert, key_chunks, select_answers
+from lm_mixup.ledger.underway import UnderWay
 
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """An attempt to be kept, with its answer if it brought one (then ``answer_row`` is its row)."""
-
-    request: Request
-    attempt: Attempt
-    ended_at: float
-    answer: Answer | None = None
-    answer_row: tuple[Any, ...] = ()
-    reserved: Reservation | None = None
+_NEEDLESS_CLAIMS = 1024
+"""Claims on what is answered hold nobody off; they go so many at a time, since each is on another page of its table."""
 
 
 @dataclass(slots=True)
 class Transaction:
-    """An open transaction of the writer's: its connection and the account, which is written back at its end."""
+    """An open transaction of the writer's: its connection and the account, which is written back at its end.
+
+    ``afterwards``: what is to be done once it is on disk.
+    """
 
     db: sqlite3.Connection
     account: Account
+    afterwards: list[Callable[[], None]] = field(default_factory=list)
 
 
 Write = Callable[[Transaction], Any]
@@ -49,7 +45,8 @@ class Writer:
     """Runs writes in groups on a thread of its own; a write's future is done when its group is on disk.
 
     ``connect`` opens the thread's connection; ``keep_alive`` runs in every group and at least every ``idle_s`` once it
-    has returned True; ``leave`` runs in the last group. ``guard`` is a context in which all SQL runs.
+    has returned True; ``leave`` runs in the last group. What an attempt brought stands in ``under_way`` before it waits
+    for its group. ``guard`` is a context in which all SQL runs.
     """
 
     def __init__(
@@ -62,6 +59,7 @@ class Writer:
         idle_s: float,
         keep_alive: Callable[[sqlite3.Connection], bool],
         leave: Callable[[Transaction], None],
+        under_way: UnderWay,
         guard: Callable[[], contextlib.AbstractContextManager[None]],
     ) -> None:
         self._name = name
@@ -71,8 +69,10 @@ class Writer:
         self._idle_s = idle_s
         self._keep_alive = keep_alive
         self._leave = leave
+        self._under_way = under_way
         self._guard = guard
         self._alive = False
+        self._answered: list[str] = []  # writer thread only: keys whose claims are needless now
         self._group = _Group()
         self._wake = threading.Condition()
         self._closing = False
@@ -85,10 +85,18 @@ class Writer:
         with self._wake:
             if self._closing:
                 raise RunError(f"{self._name}: the ledger is closed")
+            if isinstance(write, Kept):
+                self._under_way.ended(write)
             self._group.writes.append((write, future))
             if len(self._group.writes) == 1:
                 self._wake.notify()
         return future
+
+    def sent(self, key: str, worst: Reservation) -> None:
+        """Note that a request leaves which has no reservation in the ledger."""
+        with self._wake:
+            if not self._closing:
+                self._under_way.sent(key, worst)
 
     def close(self) -> None:
         """Write what is waiting, and end. May be called twice."""
@@ -108,6 +116,7 @@ class Writer:
                     self._wake.wait(rest)
                 group, self._group = self._group, _Group()
                 closing = self._closing
+                self._under_way.take_turns()
             if not group.writes and not self._alive and not closing:
                 continue
             results: list[Any] = []
@@ -119,6 +128,7 @@ class Writer:
             except Exception as caught:  # noqa: BLE001 boundary: the thread must live, and those who wait must hear
                 error = caught
             committed_at = time.monotonic()
+            self._under_way.committed(everything=error is None)
             _tell([future for _, future in group.writes], results, error)
             if closing:
                 if db is not None:
@@ -131,7 +141,10 @@ class Writer:
         try:
             transaction = Transaction(db, Account(db))
             kept = [write for write in writes if isinstance(write, Kept)]
-            answers = iter(_keep(transaction, kept, self._owner) if kept else ())
+            answers = iter(keep(transaction, kept) if kept else ())
+            self._answered += [k.request.key for k in kept if k.answer is not None]
+            if len(self._answered) >= _NEEDLESS_CLAIMS:
+                self._drop_claims(db)
             results = [next(answers) if isinstance(write, Kept) else write(transaction) for write in writes]
             self._alive = self._keep_alive(db)
             if closing:
@@ -142,10 +155,17 @@ class Writer:
             if db.in_transaction:  # a full disk may have ended it already
                 db.execute("ROLLBACK")
             raise
+        for step in transaction.afterwards:
+            step()
         return results
 
+    def _drop_claims(self, db: sqlite3.Connection) -> None:
+        for marks, some in key_chunks(self._answered):
+            db.execute(f"DELETE FROM claims WHERE owner = ? AND key IN ({marks})", [self._owner, *some])
+        self._answered.clear()
 
-def _keep(transaction: Transaction, kept: Sequence[Kept], owner: str) -> list[Answer | None]:
+
+def keep(transaction: Transaction, kept: Sequence[Kept]) -> list[Answer | None]:
     """Write attempts and answers; the answers that the ledger then holds (an earlier one stays), None for failures."""
     db = transaction.db
     requests = {k.request.key: (k.request.key, k.request.model, k.request.body) for k in kept}
@@ -155,8 +175,6 @@ def _keep(transaction: Transaction, kept: Sequence[Kept], owner: str) -> list[An
     held = select_answers(db, keys)
     fresh = {k.request.key: k for k in reversed(kept) if k.answer is not None and k.request.key not in held}
     insert(db, "INSERT INTO answers", [k.answer_row for k in fresh.values()])
-    for marks, some in key_chunks(keys):
-        db.execute(f"DELETE FROM claims WHERE owner = ? AND key IN ({marks})", [owner, *some])
     held |= {key: k.answer for key, k in fresh.items() if k.answer is not None}
     return [None if k.answer is None else held[k.request.key] for k in kept]
 

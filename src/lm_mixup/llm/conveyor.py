@@ -190,24 +190,21 @@ class Conveyor:
             if self._ledger is None:
                 self._finish(job, answer)
             elif isinstance(answer, Fault):
-                released = self._ledger.release([job.request.key])
-                released.add_done_callback(partial(self._stored, job, answer))
-                self._write(released)
+                self._write(self._ledger.release([job.request.key]), partial(self._stored, job, answer))
             else:
-                recorded = self._ledger.record(job.request, answer, reserved)
-                recorded.add_done_callback(partial(self._stored, job, None))
-                self._write(recorded)
+                self._write(self._ledger.record(job.request, answer, reserved), partial(self._stored, job, None))
 
     def _note(self, job: _Job, attempt: Attempt, reserved: Reservation | None) -> None:
         if self._ledger is not None:
             self._write(self._ledger.record_failure(job.request, attempt, reserved))
 
-    def _write(self, future: asyncio.Future[Any]) -> None:
+    def _write(self, future: asyncio.Future[Any], then: Callable[[asyncio.Future[Any]], None] | None = None) -> None:
         self._writing.add(future)
-        future.add_done_callback(self._check)
+        future.add_done_callback(then or self._check)
 
     def _stored(self, job: _Job, fault: Fault | None, done: asyncio.Future[Any]) -> None:
         """A job's answer, or its failure, is on disk."""
+        self._check(done)
         if not done.cancelled() and done.exception() is None:
             self._finish(job, fault or done.result())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import io
 import time
 from collections.abc import AsyncIterator
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 _MAX_BODY_BYTES = 32 * 2**20
 _LARGE_BODY_BYTES = 2**20  # above this, aiohttp wants a file-like body
 _END_OF_STREAM_S = 0.1
+_READ_BYTES = 2**18
 
 
 class Endpoint:
@@ -33,6 +35,7 @@ class Endpoint:
 
     def __init__(self, base_url: str, api_key: str | None, *, trust_env: bool = False) -> None:
         self.base_url = _checked_url(base_url)
+        self._completions = f"{self.base_url}/chat/completions"
         self._secret = _checked_key(api_key)
         self._trust_env = trust_env
         self._kept: aiohttp.ClientSession | None = None
@@ -70,6 +73,9 @@ class Endpoint:
         headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
         if self._secret:
             headers["Authorization"] = f"Bearer {self._secret}"
+        # glibc gives blocks above its threshold back to the kernel at once, and the event loop reads into a new one of
+        # 256 kB each time; a larger block, freed, raises that threshold
+        bytearray(4 * _READ_BYTES)
         connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300, keepalive_timeout=30)
         return aiohttp.ClientSession(
             connector=connector, headers=headers, cookie_jar=aiohttp.DummyCookieJar(), trust_env=self._trust_env
@@ -79,11 +85,10 @@ class Endpoint:
         """One request over the wire. Every way in which it can go wrong is a fault, never an exception."""
         import aiohttp
 
-        data = body if len(body) < _LARGE_BODY_BYTES else io.BytesIO(body)
-        timeout = aiohttp.ClientTimeout(total=timeout_s, ceil_threshold=1e9)
+        data = aiohttp.BytesPayload(body) if len(body) < _LARGE_BODY_BYTES else io.BytesIO(body)
         try:
             async with http.post(
-                f"{self.base_url}/chat/completions", data=data, timeout=timeout, allow_redirects=False
+                self._completions, data=data, timeout=_timeout(timeout_s), allow_redirects=False
             ) as response:
                 if response.status != 200:
                     raw = await _read(response)
@@ -109,6 +114,13 @@ class Endpoint:
     def scrubbed(self, text: str) -> str:
         """The text without the key."""
         return text.replace(self._secret, "***") if len(self._secret) >= 4 else text
+
+
+@functools.lru_cache(maxsize=16)
+def _timeout(seconds: float) -> aiohttp.ClientTimeout:
+    import aiohttp
+
+    return aiohttp.ClientTimeout(total=seconds, ceil_threshold=1e9)
 
 
 def _checked_key(api_key: str | None) -> str:

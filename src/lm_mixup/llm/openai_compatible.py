@@ -190,6 +190,7 @@ class OpenAICompatible:
                 self._places.release()
                 self._purse.give_back(reserved)
                 return last, None
+            self._purse.leaves(request.key, reserved)
             reply = await self._attempt(http, body, sent_at, min(self._timeout_s, deadline - sent_at))
             attempts += 1
             latency_s = self._clock() - sent_at

@@ -6,6 +6,7 @@ answer would be incomplete: a body without a choice, or a stream without an end,
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Collection, Mapping
@@ -89,8 +90,11 @@ def request_body(
         body["logprobs"], body["top_logprobs"] = True, prompt.logprobs
     if prompt.schema is not None:
         if "json_schema" not in left_out:
-            name = re.sub(r"[^A-Za-z0-9_-]", "_", str(prompt.schema.get("title", "answer")))[:64] or "answer"
-            schema = {"name": name, "schema": dict(prompt.schema), "strict": True}
+            schema = {
+                "name": _schema_name(str(prompt.schema.get("title", "answer"))),
+                "schema": dict(prompt.schema),
+                "strict": True,
+            }
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
         elif "json_object" not in left_out:
             body["response_format"] = {"type": "json_object"}
@@ -99,6 +103,12 @@ def request_body(
         if "stream_options" not in left_out:
             body["stream_options"] = {"include_usage": True}
     return orjson.dumps({**body, **extra})
+
+
+@functools.lru_cache(maxsize=64)
+def _schema_name(title: str) -> str:
+    """A schema's title in the letters that servers take."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", title)[:64] or "answer"
 
 
 def read_reply(body: bytes) -> Reply | Fault:

@@ -6,6 +6,7 @@ again, and then is a failure.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import unicodedata
@@ -36,6 +37,7 @@ MAX_JUDGEMENT_CHARS = 50_000
 """A longer answer holds no rating worth looking for."""
 _MAX_OBJECTS = 32
 _MAX_REPAIR_CHARS = 4_000
+_MAX_NAME_CHARS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +135,7 @@ def parse_judgement(text: str, *, cut_off: bool = False) -> Judgement | None:
         return None
     whole = _loads(said.strip())
     text = whole if isinstance(whole, str) else said  # an object may stand inside a JSON string
-    candidates = list(_objects(text))
+    candidates = [whole] if isinstance(whole, dict) else list(_objects(text))
     readings = {reading for obj in candidates if (reading := _reading(obj)) is not None}
     if not readings and not cut_off:
         readings = {reading for obj in _repaired(text) if (reading := _reading(obj)) is not None}
@@ -142,6 +144,8 @@ def parse_judgement(text: str, *, cut_off: bool = False) -> Judgement | None:
 
 def _after_thought(text: str) -> str | None:
     """The text after a reasoning model's thought; None if the thought never ends."""
+    if "<" not in text:
+        return text
     tags = [(m.end(), bool(m[1])) for m in _TAG.finditer(text) if m[2].lower() == "think"]
     if not tags:
         return text
@@ -222,6 +226,12 @@ _NAMES = MappingProxyType(
 )
 
 
+@functools.lru_cache(maxsize=256)
+def _part(name: str) -> str | None:
+    """Which of the four ratings a name stands for."""
+    return _NAMES.get("".join(c for c in name.casefold() if c.isalpha()))
+
+
 def _reading(obj: Mapping[str, Any]) -> Judgement | None:
     """The judgement that an object states: all four ratings, each once, each a whole number in range."""
     inner = [value for value in obj.values() if isinstance(value, Mapping)]
@@ -229,7 +239,7 @@ def _reading(obj: Mapping[str, Any]) -> Judgement | None:
         obj = inner[0]
     parts: dict[str, int] = {}
     for name, value in obj.items():
-        part = _NAMES.get("".join(c for c in str(name).casefold() if c.isalpha()))
+        part = _part(name) if len(name) <= _MAX_NAME_CHARS else None
         if part is None:
             continue
         number = _whole_number(value)
