@@ -36,7 +36,7 @@ _TURN_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """What a process left: attempts that ended (the ledger may hold them), and key, tokens, usd of those that did not."""
+    """What a process left: attempts that ended (the ledger may hold them); key, tokens, usd of those that did not."""
 
     ended: list[Kept]
     open: list[tuple[str, int, float | None]]
