@@ -4,7 +4,24 @@ from __future__ import annotations
 
 import pytest
 
-from lm_mixup.mixture.clean import defined_topic, independent, sentences_of, topic_of
+from lm_mixup.mixture.clean import defined_topic, independent, leans, sentences_of, topic_of
+
+
+@pytest.mark.parametrize(
+    ("sentence", "leaning"),
+    [
+        ("However, it rained.", True),
+        ("While he was taking it back, he met Apollo.", True),
+        ("To the immune system, these antigens appear foreign.", True),
+        ("Germany did so, and the war ended.", True),
+        ("The film was directed by Peter Weir.", True),
+        ("The film theory of Balazs was new.", False),
+        ("In 1860, Lincoln noted that the family moved.", False),
+        ("Some animals, such as bats, sleep in winter.", False),
+    ],
+)
+def test_what_leans_on_the_sentence_before(sentence: str, leaning: bool) -> None:
+    assert leans(sentence) == leaning
 
 
 def test_whole_sentences_stay_word_for_word() -> None:
@@ -27,7 +44,21 @@ def test_whole_sentences_stay_word_for_word() -> None:
         ("Slides were made in PowerPoint by the team.", []),
         ("The letter  represents a sound in English.", []),
         ("He sends a plague () to the people.", []),
-        ("The case was Pierce v. Another sentence stands here.", ["Another sentence stands here."]),
+        ("The case was Pierce v. Society of Sisters in 1925.", ["The case was Pierce v. Society of Sisters in 1925."]),
+        ("Another sentence stands here. The case was Pierce v.", ["Another sentence stands here."]),
+        (
+            "The force is weak.:2–10:79 The unit is 7003100000000000000♠1,000 g.",
+            ["The force is weak.", "The unit is 1,000 g."],
+        ),
+        (
+            "Medieval Europe The introduction of alchemy may be dated to 1144.",
+            ["The introduction of alchemy may be dated to 1144."],
+        ),
+        (
+            "The house was by the Power of One the critics said.",
+            ["The house was by the Power of One the critics said."],
+        ),
+        ('He said "I studied with nobody."Illinois elected him.', []),
         ("A Literary History of Alabama: The Nineteenth Century (1979).", []),
         ("The French called the tribe the, with maps of the river.", []),
         ("Applied Applied anthropology refers to a method.", ["Applied anthropology refers to a method."]),
@@ -70,6 +101,9 @@ def test_topics_of_titles(title: str, topic: str) -> None:
         ("Although Ireland is a member of the Union, it opted out.", ""),
         ("In 1990 the town was a port.", ""),
         ("Many keepers use pumps.", ""),
+        ("The following is a list of teams.", ""),
+        ("Get Rich or Die Tryin' is a 2005 film.", "Get Rich or Die Tryin'"),
+        ("A damper or shock absorber is a device.", "damper"),
     ],
 )
 def test_topics_that_a_sentence_defines(sentence: str, topic: str) -> None:

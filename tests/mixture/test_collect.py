@@ -70,6 +70,7 @@ GERMAN = {
         ({"text": "Too short."}, "too-little-clean-text"),
         ({"question": "was it", "answer": "true", "passage": "Nothing bears on that."}, "passage-does-not-support"),
         (GERMAN, "other-language"),
+        ({"statement": "THE ROCK SERVED AS A PRISON in 1900", "answer": "True"}, "all-capitals"),
         ({"nothing": "known"}, "unknown-layout"),
     ],
 )  # fmt: skip
@@ -87,6 +88,22 @@ def test_meta_talk_goes_from_reasons(tmp_path: Path) -> None:
     }
     item = Collector().collect([_one(tmp_path, row)]).exercises[0].item
     assert item == TFQ("The moon is made of cheese.", False, "The moon is made of rock.")
+
+
+@pytest.mark.parametrize(
+    ("reason", "kept"),
+    [
+        ("This fact is a part of recorded history.", ""),
+        ("It is a false and outlandish statement to be made.", ""),
+        ("I looked it up online and saw the moon.", ""),
+        ("The sentence is labeled as false for the moon is round.", ""),
+        ("The moon is made of rock.", "The moon is made of rock."),
+    ],
+)
+def test_reasons_that_say_nothing_go(tmp_path: Path, reason: str, kept: str) -> None:
+    row = {"statement": "the moon is made of cheese", "answer": "False", "explanation": reason}
+    item = Collector().collect([_one(tmp_path, row)]).exercises[0].item
+    assert item == TFQ("The moon is made of cheese.", False, kept)
 
 
 def test_instruction_rows_and_articles(tmp_path: Path) -> None:
@@ -115,13 +132,29 @@ def test_supporting_sentences_hold_the_answer_and_lean_on_nothing() -> None:
     sentences = ["Rollo led the Normans.", "He signed the treaty with King Charles.", "Wine was cheap."]
     assert supporting("Who did Rollo sign the treaty with?", sentences, "King Charles") == sentences[:2]
     assert supporting("What did wine cost in the town?", sentences, "a shilling") == []
+    # yes or no: most of the question's words must be there
+    assert supporting("Did Rollo lead the Normans?", sentences) == sentences[:1]
+    assert supporting("Did Rollo lead the Normans to Sicily in winter?", sentences) == []
 
 
 def test_questions_become_statements() -> None:
     assert statement_of("Is there a bridge?", True) == ("There is a bridge.", True)
     assert statement_of("Do you count walks?", False) == ("You count walks.", False)
-    said, verdict = statement_of("Did Elizabeth own a ship?", True)
-    assert (said, verdict) == ('The answer to the question "Did Elizabeth own a ship?" is yes.', True)
+    assert (
+        statement_of("Can a passport card be used for flights?", True)[0] == "A passport card can be used for flights."
+    )
+    assert statement_of("Is a recorder the same as a tin whistle?", False)[0] == (
+        "A recorder is the same as a tin whistle."
+    )
+    assert statement_of("Has Croatia ever won the World Cup?", False)[0] == "Croatia has won the World Cup."
+    assert statement_of("Do cows have to be pregnant?", True)[0] == "Cows do have to be pregnant."
+    for question in (
+        "Did Elizabeth own a ship?",
+        "Has anyone ever won twice?",
+        "Is the girl in the picture a queen?",
+        "Is breaking and entering a crime?",
+    ):
+        assert statement_of(question, True) == (f'The answer to the question "{question}" is yes.', True)
 
 
 def test_spelling_of_questions() -> None:

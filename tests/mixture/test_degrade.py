@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import random
+import re
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lm_mixup.distillers.extractive_words import content_words
 from lm_mixup.distillers.facts import coverage, facts_of
+from lm_mixup.distillers.segments import split_sentences
 from lm_mixup.mixture.cot import chain_of_thought
 from lm_mixup.mixture.degrade import RuleDegrader
 from lm_mixup.mixture.degraders import DEGRADERS, applicable
 from lm_mixup.mixture.draft import Draft
 from lm_mixup.mixture.material import Target
+from lm_mixup.mixture.wording import without_conjunction
 from lm_mixup.mixture.write import target_id, written
 from lm_mixup.records import TaskType
 from lm_mixup.task_types import CS, MCQ, QA, TFQ, Item, Para, parse, render
@@ -67,8 +71,9 @@ def test_spared_facts_stay_whole(name: str) -> None:
             spared = frozenset(random.Random(seed).sample(range(len(facts)), len(facts) // 2))
             made = _after(item, name, spared=spared, seed=seed)
             if made is not None:
-                kept = [facts[n] for n in spared if facts[n].part == "body"]
-                assert all(fact.text.rstrip(",;.") in render(made) for fact in kept)
+                # a clause that has lost the one before it begins a sentence
+                kept = [without_conjunction(facts[n].text.rstrip(",;.")) for n in spared if facts[n].part == "body"]
+                assert all(text.casefold() in render(made).casefold() for text in kept)
 
 
 def test_what_each_degrader_does() -> None:
@@ -98,6 +103,94 @@ def test_what_each_degrader_does() -> None:
     assert isinstance(fewer, MCQ)
     assert len(fewer.options) == 2
     assert fewer.options[fewer.answer].startswith("light")
+    assert len(fewer.question.split()) < 5
+
+
+OPTIONS = ("the ability to run fast", "the ability to see well", "a coat of fur", "a tail")
+CHOICES = [
+    CHOICE,
+    MCQ("Which material is a good conductor?", ("plastic", "rubber", "glass", "copper"), 3),
+    MCQ("An owl hunts at night. Which trait helps it most at night?", OPTIONS, 1),
+    MCQ("Which trait helps an owl most?", OPTIONS, 1, "Owls hunt by sight and by ear."),
+    MCQ('Which option completes the sentence "Owls hunt mice at …"?', ("night", "noon", "sea", "home"), 0),
+]
+
+
+@given(seed=st.integers(0, 10_000), strength=st.floats(0.05, 1.0), item=st.sampled_from(CHOICES))
+@settings(max_examples=200, deadline=None)
+def test_what_a_choice_lacks_matters(seed: int, strength: float, item: MCQ) -> None:
+    rng = random.Random(seed)
+    facts = facts_of(item)
+    spared = frozenset(n for n in range(len(facts)) if rng.random() < 0.2)
+    made = _after(item, "omission", spared=spared, seed=seed, strength=strength)
+    if made is None:
+        return
+    assert isinstance(made, MCQ)
+    losses = [
+        (content_words(item.question), content_words(made.question)),
+        (content_words(item.options[item.answer]), content_words(made.options[made.answer])),
+        (content_words(item.reason), content_words(made.reason)),
+    ]
+    assert any(after < before for before, after in losses)
+    assert len({option.casefold() for option in made.options}) == len(made.options)
+    assert item.options[item.answer].startswith(made.options[made.answer])
+
+
+def test_options_that_are_cut_stay_apart() -> None:
+    item = MCQ("Which of these traits helps an owl most at night?", OPTIONS, 1)
+    for seed in range(30):
+        made = _after(item, "truncation", seed=seed, strength=1.0)
+        assert isinstance(made, MCQ)
+        assert len(set(made.options)) == 4
+
+
+def test_what_is_said_again_is_said_after_its_sentence() -> None:
+    item = Para("UEFA is odd: because teams switch, UEFA has rules of its own for its two cups. Rain fell on the cup.")
+    for seed in range(40):
+        made = _after(item, "redundancy", seed=seed, strength=1.0)
+        assert isinstance(made, Para)
+        assert "of its own for its two cups. " in made.text
+        assert not re.search(r"[.] [a-z]", made.text)
+        assert not re.search(r"[.][\"”]?[.]", made.text)
+
+
+def test_a_bare_answer_gets_no_filler() -> None:
+    item = QA("Is a pug a dog?", "Yes. The pug is a breed of dog with a short face.")
+    made = [_after(item, "redundancy", seed=seed) for seed in range(40)]
+    assert all(isinstance(one, QA) and one.answer.startswith("Yes. ") for one in made)
+
+
+def test_sentences_change_places_whole() -> None:
+    item = Para(
+        "Rollo was a viking, who led men, and he won. He signed a treaty in 911. The town of Rouen was his seat."
+    )
+    sentences = set(split_sentences(item.text + " "))
+    for seed in range(20):
+        made = _after(item, "wrong-order", seed=seed)
+        assert made is None or set(split_sentences(render(made) + " ")) == sentences
+    assert _after(QA("Who?", "Rollo. He was a viking of old."), "wrong-order") is None
+
+
+def test_a_clause_that_leans_on_one_left_out_goes_with_it() -> None:
+    item = Para("Salt is sold in small bags of linen to all of the cooks, which makes it dear. Bread is cheap in town.")
+    for seed in range(30):
+        made = _after(item, "omission", seed=seed)
+        assert isinstance(made, Para)
+        assert not made.text.startswith("Which")
+
+
+def test_casual_text_is_not_cut_or_repeated_afterwards(tmp_path: Path) -> None:
+    degrader = RuleDegrader(second=1.0, noisy=0.0, mean_variants=8)
+    seen = 0
+    for target in targets(tmp_path).targets:
+        made = degrader.degrade(target)
+        for variant in made.variants if made else ():
+            if "register" in variant.kinds and "redundancy" in variant.kinds:
+                seen += 1
+                text = render(variant.item)
+                assert "As said" not in text
+                assert "As mentioned" not in text
+    assert seen
 
 
 def test_variants_of_many_targets(tmp_path: Path) -> None:

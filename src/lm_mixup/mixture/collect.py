@@ -19,9 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lm_mixup.distillers.extractive_words import content_words
 from lm_mixup.distillers.segments import Kind, segment
 from lm_mixup.errors import PoolError
-from lm_mixup.mixture.clean import defined_topic, independent, sentences_of, topic_of
+from lm_mixup.mixture.clean import defined_topic, independent, leans, sentences_of, topic_of
 from lm_mixup.mixture.material import Exercise, Passage
 from lm_mixup.mixture.statements import as_question, as_stem, sentence_case, spoken, statement_of, truecase
 from lm_mixup.pool.containers import read_rows
@@ -37,11 +38,25 @@ ARTICLE_ENDINGS = (".txt", ".md")
 _HEADING = re.compile(r"^#{1,6}\s+(.+?)\s*#*$")
 _EMBEDDED_CHOICES = re.compile(r"^(?P<stem>.+?)\n\s*Choices:\s*\n(?P<options>.+?)(?:\n\s*Answer:\s*)?$", re.DOTALL)
 _LETTERED = re.compile(r"^\s{0,4}\(?([A-J])[).:]\s+(\S.*)$")
+SUPPORT_SHARE = 0.6
+"""Below this share of a yes/no question's words, sentences hardly ever settle it; above, mostly (docs/mixture.md)."""
 _META_REASON = re.compile(
     r"^(?:(?:the|this) (?:sentence|statement|claim|fact)?\s?(?:is|was) (?:true|false|correct|incorrect|not true)"
     r"(?:,? (?:because|since|as|due to the fact that|in that)|[,.;:])\s*|(?:true|false)[,.:;]\s*|because\s+)",
     re.IGNORECASE,
 )
+
+_ABOUT_ITSELF = re.compile(r"\b(?:I|[Mm]y (?:sentence|statement)|outlandish|labell?ed|(?:it|this|that) up)\b")
+_SAYS_NOTHING = content_words(
+    "true false untrue correct incorrect right wrong statement sentence claim assertion fact factual factually record "
+    "information research web internet online google search searched evidence proof prove proven acceptable accepted "
+    "common commonly knowledge known well verified verify check checked source sources history historical historically "
+    "recorded records part lie made believe say says said exist exists existing easily simply anyone everyone someone "
+    "people person find found look see seen reason because nothing completely absolutely totally definitely clearly "
+    "public publicly documented article articles book books website confirm confirmed state stated sense possible "
+    "impossible likely unlikely obviously obvious accurate inaccurate valid actual world widely generally sufficient"
+)
+"""Words of reasons that say no more than that the statement is true, or false."""
 
 
 @dataclass
@@ -224,6 +239,8 @@ class Collector:
             statement, verdict = statement_of(question, verdict)
             group = group_of("", text or question)
         self._check_language(statement)
+        if sum(map(str.isupper, statement)) > sum(map(str.islower, statement)):
+            raise _Unfit("all-capitals")
         reason = self._reason(row)
         if text and not reason:
             reason = " ".join(supporting(row["question"], passage)) if isinstance(row.get("question"), str) else ""
@@ -248,7 +265,8 @@ class Collector:
         if not isinstance(reason, str):
             return ""
         reason = sentence_case(_META_REASON.sub("", reason.strip()))
-        return reason if len(reason.split()) >= self._min_reason_words else ""
+        says = content_words(reason) - _SAYS_NOTHING and not _ABOUT_ITSELF.search(reason)
+        return reason if says and len(reason.split()) >= self._min_reason_words else ""
 
     def _exercise(self, item: MCQ | TFQ | Any, source: str, passage: tuple[str, ...], group: str) -> Exercise:
         return Exercise(f"e-{digest(spoken(item))[:16]}", group, source, item, passage)
@@ -258,15 +276,15 @@ class Collector:
             raise _Unfit("other-language")
 
 
-def supporting(question: str, sentences: Sequence[str], answer: str = "", *, most: int = 3) -> list[str]:
+def supporting(
+    question: str, sentences: Sequence[str], answer: str = "", *, most: int = 3, share: float = SUPPORT_SHARE
+) -> list[str]:
     """The sentences that bear on the question, in their order; none where no sentence does.
 
     The best holds the answer, if one is given, and shares most words with the question; it is joined by the sentence
-    before it, if it leans on that, and by sentences near by that share a word with question or answer.
+    before it, if it leans on that, and by sentences near by that share a word with question or answer. Where no answer
+    is given (yes or no), they must together have ``share`` of the question's content words.
     """
-    from lm_mixup.distillers.extractive_words import content_words
-    from lm_mixup.mixture.clean import DANGLING
-
     asked = content_words(question)
     scores = [len(asked & content_words(s)) for s in sentences]
     able = [i for i, s in enumerate(sentences) if not answer or answer.casefold() in s.casefold()]
@@ -277,17 +295,18 @@ def supporting(question: str, sentences: Sequence[str], answer: str = "", *, mos
         return []
     taken = {best}
     first = best
-    while DANGLING.match(sentences[first]) and first and len(taken) < most:
+    while leans(sentences[first]) and first and len(taken) < most:
         first -= 1
         taken.add(first)
-    if DANGLING.match(sentences[first]):
+    if leans(sentences[first]):
         return []
-    near = sorted((i for i in range(len(sentences)) if i not in taken and i > best and scores[i]), key=lambda i: i)
+    near = sorted(i for i in range(len(sentences)) if i not in taken and i > best and scores[i])
     for i in near:
         if len(taken) >= most or i - max(taken) > 1:
             break
         taken.add(i)
-    return [sentences[i] for i in sorted(taken)]
+    found = [sentences[i] for i in sorted(taken)]
+    return found if answer or len(asked & content_words(" ".join(found))) >= share * len(asked) else []
 
 
 def group_of(title: str, text: str) -> str:

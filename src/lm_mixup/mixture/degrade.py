@@ -20,7 +20,7 @@ from lm_mixup.mixture.noise import Noise
 from lm_mixup.records import digest
 from lm_mixup.task_types import Item, parse, render
 
-VERSION = 1
+VERSION = 2
 WEIGHTS: Mapping[str, float] = {
     "omission": 3.0,
     "truncation": 2.0,
@@ -141,16 +141,19 @@ class RuleDegrader:
         facts = keeper.facts
         if spared is None:
             spared = frozenset(n for n in range(len(facts)) if rng.random() < self._spare)
-        draft = Draft.of(item, facts, spared)
         strength = min(1.0, max(0.05, self._strength * rng.uniform(0.5, 1.5)))
-        kinds: list[str] = []
         wanted = 2 if not plain and not names and rng.random() < self._second else 1
-        # drawn one after the other without putting back; applied in the order of DEGRADERS, so that a text is not
-        # cut after it was made casual
         order = list(names) or self._draw(applicable(item), rng)
-        for name in order:
-            if len(kinds) < wanted and DEGRADERS[name](draft, rng, strength):
-                kinds.append(name)
+        chosen, rest = order[:wanted], order[wanted:]
+        while True:
+            # in the order of DEGRADERS, so that a text is not cut after it was made casual; where one can do nothing
+            # the next that was drawn takes its place
+            draft = Draft.of(item, facts, spared)
+            kinds = [name for name in DEGRADERS if name in chosen and DEGRADERS[name](draft, rng, strength)]
+            lacking = len(chosen) - len(kinds)
+            if not lacking or not rest:
+                break
+            chosen, rest = [*kinds, *rest[:lacking]], rest[lacking:]
         built = draft.build()
         if not kinds or built is None:
             return None

@@ -10,13 +10,28 @@ import random
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
+from lm_mixup.distillers.extractive_words import FUNCTION_WORDS, STOP_WORDS, content_words
 from lm_mixup.distillers.segments import split_sentences
-from lm_mixup.mixture.draft import Draft
-from lm_mixup.mixture.wording import NUMBER, PHRASE, blurred, casual, other_number, small, without_phrase
+from lm_mixup.mixture.draft import ENDS, LEANS_BACK, Draft
+from lm_mixup.mixture.wording import (
+    NUMBER,
+    PHRASE,
+    blurred,
+    casual,
+    framed,
+    gist,
+    other_number,
+    small,
+    without_conjunction,
+    without_phrase,
+)
 from lm_mixup.task_types import CS, MCQ, QA, TFQ, Item, Para
 
 BARE_WORDS = 4
 """A unit of fewer words is a bare answer."""
+GIST = 0.5
+"""Of a multiple-choice question so much less is left than of other texts: an item whose question keeps a third of its
+words, with all of its options, is hardly a poor one."""
 Degrader = Callable[[Draft, random.Random, float], bool]
 
 _FILLERS = (
@@ -39,20 +54,16 @@ _ENDERS = (" or so i heard", " i think", " lol", "", "", " and stuff")
 
 
 def omission(draft: Draft, rng: random.Random, strength: float) -> bool:
-    """Facts left out: units of the body; where there are none, wrong options, and a part of what stands at the head."""
-    loose = [unit for unit in draft.units if unit[0] not in draft.spared]
-    # a bare "Yes." or a name is not left out by itself: the sentence after it says the same
-    if any(len(text.split()) >= BARE_WORDS for _, text in draft.units):
-        loose = [unit for unit in loose if len(unit[1].split()) >= BARE_WORDS]
-    if loose and (len(draft.units) >= 2 or isinstance(draft.item, TFQ | MCQ)):
-        most = len(loose) if len(loose) < len(draft.units) or isinstance(draft.item, TFQ | MCQ) else len(loose) - 1
-        gone = rng.sample(loose, min(most, max(1, round(_hard(strength) * len(draft.units)))))
-        draft.units = [unit for unit in draft.units if unit not in gone]
+    """Facts left out: of the body, or, where there is none, of what stands at the head and of the right option.
+
+    Wrong options go besides, never alone: an item that lacks one of them lacks nothing that matters.
+    """
+    if isinstance(draft.item, MCQ):
+        reason = _omit_units(draft, rng, strength)
+        return reason or _omit_from_choice(draft, rng, strength)
+    if _omit_units(draft, rng, strength):
         return True
-    fewer = len(draft.options) > 2 and _drop_options(draft, rng, strength)
-    draft.options = [without_phrase(option) for option in draft.options]
-    shorter = isinstance(draft.item, TFQ | MCQ) and 0 not in draft.spared and _shorten_head(draft)
-    return fewer or shorter
+    return isinstance(draft.item, TFQ) and 0 not in draft.spared and _shorten_head(draft)
 
 
 def truncation(draft: Draft, rng: random.Random, strength: float) -> bool:
@@ -74,14 +85,16 @@ def truncation(draft: Draft, rng: random.Random, strength: float) -> bool:
         return _cut_units(draft, left)
     if 0 in draft.spared:
         return False
-    words = draft.head.split()
+    before, asked, _ = framed(draft.head)
+    words = asked.split()
     if len(words) < 6:
         return False
     # every line is cut at a width, as a narrow column of a table does it
     share = 1 - _hard(strength)
-    draft.head = _first(words, max(3, round(len(words) * share)))
-    draft.options = [_first(option.split(), max(2, round(len(option.split()) * share))) for option in draft.options]
-    return draft.head != " ".join(words)
+    cut = _first(words, max(3, round(len(words) * share)))
+    draft.head = f"{before}{cut}"
+    draft.options = _apart(draft.options, [max(2, round(len(option.split()) * share)) for option in draft.options])
+    return cut != asked
 
 
 def blur(draft: Draft, rng: random.Random, strength: float) -> bool:
@@ -124,16 +137,16 @@ def vague_question(draft: Draft, rng: random.Random, strength: float) -> bool:
     if 0 in draft.spared or not draft.head:
         return False
     words = [w.strip("?.,!\"'()“”") for w in draft.head.split()]
-    told = [w for w in words if len(w) > 3] or words
+    told = [w for w in words if len(w) > 3 and w.casefold() not in STOP_WORDS | FUNCTION_WORDS] or words
     match draft.item:
         case QA():
-            about = " ".join(words[-2:]) if rng.random() < 0.5 else max(told, key=len)
+            about = " ".join(words[-2:]) if rng.random() < 0.5 and words[-2] in told else max(told, key=len)
             draft.head = rng.choice(("What about {}?", "{}?", "Can you say something about {}?", "And {}?")).replace(
                 "{}", about
             )
         case MCQ():
             draft.head = rng.choice(
-                ("Which one is right?", f"Which one, about {max(told, key=len).lower()}?", "What is the answer here?")
+                ("Which one is right?", f"Which one, about {max(told, key=len)}?", "What is the answer here?")
             )
         case CS():
             draft.head = rng.choice(("something", "topic", "general knowledge", "this"))
@@ -148,21 +161,32 @@ def redundancy(draft: Draft, rng: random.Random, strength: float) -> bool:
         if isinstance(draft.item, TFQ):
             draft.head = rng.choice(_FILLERS) + small(draft.head)
             return True
-        if isinstance(draft.item, MCQ):
+        if isinstance(draft.item, MCQ) and ENDS.search(draft.head):
             draft.head = f"{draft.head} {rng.choice(_PICK)}"
             return True
         return False
-    out: list[tuple[int, str]] = []
+    able = [place for place, (_, text) in enumerate(draft.units) if len(text.split()) >= BARE_WORDS]
+    # what begins with a capital can be said again by itself
+    able = [place for place in able if draft.units[place][1][:1].isupper()] or able
+    if not able:
+        return False
     repeats = max(1, round(strength * len(draft.units) / 2))
-    chosen = set(rng.sample(range(len(draft.units)), min(repeats, len(draft.units))))
+    chosen = set(rng.sample(able, min(repeats, len(able))))
+    out: list[tuple[int, str]] = []
+    again: list[tuple[int, str]] = []
     for place, (number, text) in enumerate(draft.units):
-        starts = text[:1].isupper()
-        if starts and rng.random() < 0.4:
+        if place in chosen:
+            said = without_conjunction(text.rstrip(",;:"))
+            opener = rng.choice(_AGAIN)
+            said = opener + small(said) if opener else said[:1].upper() + said[1:]
+            again.append((number, said if ENDS.search(said) else f"{said}."))
+        starts = text[:1].isupper() and (not out or ENDS.search(out[-1][1]) is not None)
+        if starts and place in able and rng.random() < 0.4:
             text = rng.choice(_FILLERS) + small(text)
         out.append((number, text))
-        if place in chosen:
-            again = text.rstrip(",;:")
-            out.append((number, rng.choice(_AGAIN) + small(again) + ("" if again.endswith((".", "!", "?")) else ".")))
+        if ENDS.search(text) or place == len(draft.units) - 1:
+            out += again
+            again = []
     draft.units = out
     return True
 
@@ -192,21 +216,30 @@ def outdated(draft: Draft, rng: random.Random, strength: float) -> bool:
 
 def wrong_order(draft: Draft, rng: random.Random, strength: float) -> bool:
     """Sentences of the body out of order."""
-    if len(draft.units) < 3:
+    sentences: list[list[tuple[int, str]]] = []
+    for unit in draft.units:
+        if not sentences or ENDS.search(sentences[-1][-1][1]):
+            sentences.append([])
+        sentences[-1].append(unit)
+    # a bare answer before or behind its sentence is no disorder
+    if sum(sum(len(text.split()) for _, text in one) >= BARE_WORDS for one in sentences) < 2:
         return False
     before = list(draft.units)
-    rng.shuffle(draft.units)
+    rng.shuffle(sentences)
+    draft.units = [unit for sentence in sentences for unit in sentence]
     return draft.units != before
 
 
 def register(draft: Draft, rng: random.Random, strength: float) -> bool:
     """Chat language: small letters, slang, no full stop."""
+    draft.chat = True
     if draft.units:
         number, text = draft.units[0]
         draft.units[0] = (number, rng.choice(_OPENERS) + text)
         draft.units = [(number, casual(text)) for number, text in draft.units]
         last, text = draft.units[-1]
-        draft.units[-1] = (last, text.rstrip(".!") + rng.choice(_ENDERS))
+        # what breaks off has no last word
+        draft.units[-1] = (last, text.rstrip(".!") + (rng.choice(_ENDERS) if ENDS.search(text) else ""))
     if draft.head:
         draft.head = casual(draft.head).rstrip(".?")
     return bool(draft.units or draft.head)
@@ -262,13 +295,63 @@ def applicable(item: Item) -> tuple[str, ...]:
             )
 
 
+def _omit_units(draft: Draft, rng: random.Random, strength: float) -> bool:
+    """Units of the body left out; a clause that leans on one goes with it."""
+    loose = [unit for unit in draft.units if unit[0] not in draft.spared]
+    # a bare "Yes." or a name is not left out by itself: the sentence after it says the same
+    if any(len(text.split()) >= BARE_WORDS for _, text in draft.units):
+        loose = [unit for unit in loose if len(unit[1].split()) >= BARE_WORDS]
+    beside = isinstance(draft.item, TFQ | MCQ)
+    if not loose or (len(draft.units) < 2 and not beside):
+        return False
+    most = len(loose) if len(loose) < len(draft.units) or beside else len(loose) - 1
+    gone = {number for number, _ in rng.sample(loose, min(most, max(1, round(_hard(strength) * len(draft.units)))))}
+    left: list[tuple[int, str]] = []
+    for number, text in draft.units:
+        if number - 1 in gone and LEANS_BACK.match(text) and number not in draft.spared:
+            gone.add(number)
+        if number not in gone:
+            left.append((number, text))
+    if not left and not beside:
+        left = draft.units[:1]
+    changed = left != draft.units
+    draft.units = left
+    return changed
+
+
+def _omit_from_choice(draft: Draft, rng: random.Random, strength: float) -> bool:
+    """The question down to its gist, options without what they end in, and only then fewer wrong options."""
+    lost = False
+    if 0 not in draft.spared:
+        asked = gist(draft.head, GIST * (1 - _hard(strength)))
+        lost = content_words(asked) < content_words(draft.head)
+        draft.head = asked if lost else draft.head
+    shorter = [without_phrase(option) for option in draft.options]
+    if len({option.casefold() for option in shorter}) == len(shorter):
+        right = content_words(shorter[draft.answer]) < content_words(draft.options[draft.answer])
+        if lost or right:
+            draft.options, lost = shorter, True
+    return lost and (_drop_options(draft, rng, strength) or True)
+
+
+def _apart(options: list[str], widths: list[int]) -> list[str]:
+    """The first words of each option, as many as the widths say, or as many more as it takes to tell them apart."""
+    words = [option.split() for option in options]
+    for more in range(max(map(len, words), default=0)):
+        cut = [_first(of, width + more) for of, width in zip(words, widths, strict=True)]
+        if len({one.casefold() for one in cut}) == len(cut):
+            return cut
+    return options
+
+
 def _shorten_head(draft: Draft) -> bool:
     """The head without what stands before its last sentence, or else without its last phrase."""
-    sentences = [s.strip() for s in split_sentences(draft.head)]
-    cut = sentences[-1] if len(sentences) > 1 else PHRASE.sub("", draft.head)
-    if cut == draft.head or len(cut.split()) < 4:
+    before, asked, after = framed(draft.head)
+    sentences = [s.strip() for s in split_sentences(asked)]
+    cut = sentences[-1] if len(sentences) > 1 else PHRASE.sub("", asked)
+    if cut == asked or len(cut.split()) < 4:
         return False
-    draft.head = cut
+    draft.head = f"{before}{cut}{after}"
     return True
 
 

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from lm_mixup.distillers.facts import Fact
+from lm_mixup.mixture.wording import without_conjunction
 from lm_mixup.task_types import CS, MCQ, QA, TFQ, Item, Para
+
+ENDS = re.compile(r"[.!?…][\"'”’)\]]{0,3}$")
+"""The end of a sentence."""
+LEANS_BACK = re.compile(
+    r"(?:which|who|whose|whom|where|that|with|including|such as|making|being|leading|resulting|as|after|before|when"
+    r"|so|(?:and|or|but|nor|while) (?:\w+ing|also|then|not|later|even|in|to|with|for|as|by|more|most|perhaps))\b"
+)
+"""How a clause begins that is nothing without the one before it."""
 
 
 @dataclass
@@ -16,7 +26,7 @@ class Draft:
     ``head`` is the question, statement or category ("" for a paragraph); ``options`` are the texts of the options,
     ``answer`` the index of the one said to be right; ``units`` are (number of the fact, text) of the body in order.
     ``spared`` are numbers of facts that must stay whole. ``blurred`` and ``wrong`` are numbers of facts that lost
-    their details, or were made false.
+    their details, or were made false. ``chat``: small letters begin sentences, too.
     """
 
     item: Item
@@ -29,6 +39,7 @@ class Draft:
     units: list[tuple[int, str]] = field(default_factory=list)
     blurred: set[int] = field(default_factory=set)
     wrong: set[int] = field(default_factory=set)
+    chat: bool = False
 
     @classmethod
     def of(cls, item: Item, facts: Sequence[Fact], spared: frozenset[int]) -> Draft:
@@ -55,7 +66,8 @@ class Draft:
             after_own = place > 0 and self.units[place - 1][0] == number - 1
             if text.endswith((",", ";", ":")) and not follows:
                 text = text.rstrip(",;:") + "."
-            if text[:1].islower() and not after_own and (not out or out[-1].endswith((".", "!", "?"))):
+            if not self.chat and text[:1].islower() and not after_own and (not out or ENDS.search(out[-1])):
+                text = without_conjunction(text)
                 text = text[0].upper() + text[1:]
             out.append(text)
         return " ".join(out)

@@ -13,6 +13,35 @@ _INVERTED = re.compile(
     re.IGNORECASE,
 )
 _DO = re.compile(r"^(do) (you|we|they|i) (.+?)\?$", re.IGNORECASE)
+_BE = re.compile(r"^(is|are|was|were) (.+?)\?$", re.IGNORECASE)
+_DOING = re.compile(r"^(can|could|will|would|should|may|might|must|do|does|did|has|have|had) (.+?)\?$", re.IGNORECASE)
+# where the predicate of "is X …" begins, and the verbs after "can X …", "has X …": words that are hardly ever nouns, so
+# that what stands before the first of them is the subject
+_IS_WHAT = re.compile(
+    r"(?:an?|(?:the|exactly the) same|(?:a )?part of|based (?:on|upon|in)|considered|located"
+    r"|made (?:of|by|in|from|with|out)|supposed to|required"
+    r"|allowed|related to|known|born|called|named|still|always|also|ever|never|currently|usually"
+    r"|legal|illegal|available|affiliated with|owned by|similar to|different from|different than|safe|capable of"
+    r"|possible|composed of|dedicated to|subject to|responsible for|used (?:to|in|for|as|by))\b",
+    re.IGNORECASE,
+)
+_DOES_WHAT = re.compile(
+    r"(?:be|been|have|had|get|gotten|become|know|known|want|eat|eaten|go|gone|come|take|taken|give|given|win|won"
+    r"|understand|enjoy|survive|survived|exist|existed|appear|appeared|contain|require|include|believe|write|written"
+    r"|wear|worn|carry|carried|speak|spoken|sing|sung|die|died|happen|happened|belong|allow|prevent|buy|bought|sell|sold"
+    r"|beat|kill|killed|perform|performed|help|helped|lose|lost|choose|chosen|transmit|grow|grown|throw|thrown|fall|fallen|receive"
+    r"|received|apply|applied|qualify|qualified|participate|participated|occur|occurred|remain|remained|follow|followed"
+    r"|accept|accepted|consider|considered|attend|attended|publish|published|serve|served|provide|provided|ever|never"
+    r"|make|made|meet|met|learn|learned|also|still|always|actually|typically|usually|really|hypothetically)\b",
+    re.IGNORECASE,
+)
+_NO_SUBJECT = re.compile(
+    r"\b(?:and|or|in|on|for|with|to|at|by|from|into|that|which|who|whose|where|when|than|if|as|like|after|before|during"
+    r"|under|over|between|without|through)\b|[,;:\"]",
+    re.IGNORECASE,
+)
+SUBJECT_WORDS = 6
+"""A subject of more words is not taken for one."""
 _ASKS = re.compile(r"\b(?:who|what|which|when|where|why|how|whose|whom)\b", re.IGNORECASE)
 
 
@@ -75,14 +104,39 @@ def truecase(question: str, passage: str) -> str:
 def statement_of(question: str, yes: bool) -> tuple[str, bool]:
     """A statement to be called true or false, from a yes/no question and its answer; and its verdict.
 
-    "Is there such a thing?" becomes "There is such a thing."; where no rule is sure of the subject, the statement is
-    about the answer ("The answer to the question “…” is yes.").
+    "Is there such a thing?" becomes "There is such a thing.", "Can a snake eat a frog?" "A snake can eat a frog.", "Did
+    England beat Belgium?" "England did beat Belgium."; where no rule is sure of the subject, the statement is about
+    the answer ("The answer to the question “…” is yes.").
     """
+    turned = None if _ASKS.search(question) else _turned(question)
+    return sentence_case(turned) if turned else f'The answer to the question "{question}" is yes.', yes
+
+
+def _turned(question: str) -> str | None:
+    """The question with its subject before its verb; None where it is not plain where the subject ends."""
     simple = _INVERTED.match(question)
-    if simple and simple[1].casefold() != "am" and not _ASKS.search(question):
+    if simple and simple[1].casefold() != "am":
         subject = "I" if simple[2].casefold() == "i" else simple[2].lower()
-        return sentence_case(f"{subject} {simple[1].lower()} {simple[3]}"), yes
+        return f"{subject} {simple[1].lower()} {simple[3]}"
     do = _DO.match(question)
-    if do and not _ASKS.search(question):
-        return sentence_case(f"{do[2].lower()} {do[3]}"), yes
-    return f'The answer to the question "{question}" is yes.', yes
+    if do:
+        return f"{do[2].lower()} {do[3]}"
+    for asked, begins in ((_BE, _IS_WHAT), (_DOING, _DOES_WHAT)):
+        found = asked.match(question)
+        if not found:
+            continue
+        verb, rest = found[1].lower(), found[2]
+        for word in re.finditer(r"(?<= )\S", rest):
+            predicate = begins.match(rest, word.start())
+            if not predicate:
+                continue
+            subject = rest[: word.start()].strip()
+            # of "Is the cat in the hat a book?" the subject is not "the cat": a subject with more in it is left
+            words = subject.casefold().split()
+            if _NO_SUBJECT.search(subject) or len(words) > SUBJECT_WORDS:
+                return None
+            if words[-1] in ("a", "an", "the", "of", "to", "not") or words[0].startswith("any"):
+                return None
+            # "has ever won" is asked, "has won" is stated
+            return f"{subject} {verb} {re.sub(r'^ever ', '', rest[word.start() :])}"
+    return None

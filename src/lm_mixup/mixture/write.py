@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from lm_mixup.distillers.extractive_words import content_words
-from lm_mixup.mixture.clean import DANGLING
+from lm_mixup.mixture.clean import leans
 from lm_mixup.mixture.collect import supporting
 from lm_mixup.mixture.material import Exercise, Passage, Target
 from lm_mixup.mixture.statements import spoken
@@ -45,7 +45,7 @@ class ExtractiveWriter:
     gives at most ``statements`` of them.
     """
 
-    key = "extractive-1"
+    key = "extractive-2"
 
     def __init__(self, *, min_paragraph_words: int = 50, statement_words: int = 75, statements: int = 2) -> None:
         self._min_paragraph_words = min_paragraph_words
@@ -97,7 +97,7 @@ class ExtractiveWriter:
         given, at = 0, 0
         while at < len(passage.sentences) and given < self._statements:
             first = passage.sentences[at]
-            if DANGLING.match(first) or not names(passage.topic, first):
+            if leans(first) or not names(passage.topic, first):
                 at += 1
                 continue
             run = [first]
