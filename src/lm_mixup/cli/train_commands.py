@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -27,6 +28,8 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     train = typer.Typer(help="Train the model that distils.", no_args_is_help=True)
     train.command("sft", help="The cold start: SFT on MIXTURE.")(sft)
+    train.command("grpo", help="GRPO on top of the cold start.")(grpo)
+    train.command("preflight", help="Before GRPO: can anything be learned, and how long will it take?")(preflight)
     app.add_typer(train, name="train")
 
 
@@ -48,6 +51,82 @@ def sft(
         data, out, chosen, cache_dir=Edge.of(os.environ).cache_dir, resume=resume, max_steps=max_steps, progress=_told
     )
     print(f"trained: {folder}")
+
+
+Start = Annotated[Path, typer.Option("--model", help="The cold start: a folder that train sft wrote.")]
+
+
+def grpo(
+    data: Data,
+    out: Out,
+    model: Start,
+    recipe: RecipeOption = None,
+    settings: Settings = None,
+    max_steps: MaxSteps = None,
+    resume: Resume = False,
+) -> None:
+    """Train on MIXTURE's GRPO part, with rewards."""
+    from lm_mixup.training.grpo import train_grpo
+
+    chosen = _recipe(recipe, settings, None)
+    edge, embedder = _embedder()
+    folder = train_grpo(
+        data,
+        out,
+        chosen,
+        start=model,
+        cache_dir=edge.cache_dir,
+        embedder=embedder,
+        library=_library(chosen, data, embedder),
+        judge=_judge(embedder),
+        resume=resume,
+        max_steps=max_steps,
+        progress=_told,
+    )
+    print(f"trained: {folder}")
+
+
+def preflight(
+    data: Data,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Write the report here, as JSON.")] = None,
+    model: Start = Path("sft"),
+    recipe: RecipeOption = None,
+    settings: Settings = None,
+    max_steps: MaxSteps = None,
+    groups: Annotated[int, typer.Option("--groups", min=2, help="Prompts to sample rollouts for.")] = 16,
+    json_: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Sample groups and report what GRPO would see; exit code 2 where nothing can be learned."""
+    from lm_mixup.errors import InputError
+    from lm_mixup.training.preflight import preflight as look
+
+    chosen = _recipe(recipe, settings, None)
+    edge, embedder = _embedder()
+    report = look(
+        data,
+        chosen,
+        start=model,
+        cache_dir=edge.cache_dir,
+        embedder=embedder,
+        library=_library(chosen, data, embedder),
+        groups=groups,
+        max_steps=max_steps,
+    )
+    text = json.dumps(report.as_json(), indent=2)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(text + "\n", encoding="utf-8")
+    print(text if json_ else report.as_text())
+    if report.refused:
+        raise InputError("nothing can be learned like this: " + "; ".join(report.refused))
+
+
+def _embedder() -> tuple[Any, Any]:
+    from lm_mixup.collaborators import Edge, make_embedder
+    from lm_mixup.recipe import Recipe
+
+    edge = Edge.of(os.environ)
+    return edge, make_embedder(Recipe(), edge)
 
 
 def _recipe(name: str | None, settings: list[str] | None, model: str | None) -> TrainRecipe:

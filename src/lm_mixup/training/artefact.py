@@ -33,11 +33,13 @@ def write_artefact(
     data: Path | str,
     cache_dir: Path,
     begun_with: dict[str, Any] | None = None,
+    adapter: bool | None = None,
 ) -> Path:
     """Write the model into the training's folder, ``lm_mixup.json`` last. Returns the folder."""
     out = folder.path
     model = trainer.accelerator.unwrap_model(trainer.model)
-    if recipe.lora.rank:
+    adapter = bool(recipe.lora.rank) if adapter is None else adapter
+    if adapter:
         _write_adapter(model, out)
     else:
         model.save_pretrained(out)
@@ -47,7 +49,7 @@ def write_artefact(
         "lm_mixup": __version__,
         "base": recipe.model.name,
         "base_sha256": sha256(resolve(recipe.model.name, cache_dir=cache_dir)) if recipe.model.name in MODELS else "",
-        "adapter": bool(recipe.lora.rank),
+        "adapter": adapter,
         "prompt": "compact",
         "prompt_digest": compact_digest(),
         "cot": recipe.data.cot,

@@ -8,6 +8,7 @@ from typing import Any
 from transformers import PrinterCallback, TrainerCallback
 
 from lm_mixup.training.folder import Folder
+from lm_mixup.training.watch import Watch
 
 _KEPT = {"loss": "loss", "grad_norm": "grad_norm", "learning_rate": "learning_rate", "num_tokens": "tokens"}
 
@@ -46,6 +47,30 @@ class StopAt(TrainerCallback):  # type: ignore[misc]
             control.should_save = True
             control.should_training_stop = True
         return control
+
+
+class Look(TrainerCallback):  # type: ignore[misc]
+    """Lets the watch look before the first step, every so many steps, and at the end; stops where it says so."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> Any:
+        """The look that all others are compared with."""
+        if state.global_step == 0:
+            self._watch.look(model, 0)
+        return control
+
+    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> Any:
+        """A look every so many steps."""
+        if state.global_step % self._watch.every == 0 and self._watch.look(model, state.global_step):
+            control.should_save = True
+            control.should_training_stop = True
+        return control
+
+    def on_train_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        """The last look."""
+        self._watch.look(model, state.global_step)
 
 
 def quiet(trainer: Any) -> None:

@@ -73,6 +73,9 @@ class GRPOSettings(Section):
     """Group-relative policy optimisation on top of the cold start."""
 
     prompts: int = Field(128, ge=1, description="Prompts a step. [R]")
+    mini_batch: int = Field(
+        16, ge=1, description="Prompts whose gradients make one update; prompts a step over this updates a step. [R]"
+    )
     rollouts: int = Field(4, ge=2, description="Answers sampled for each prompt. [R]")
     batch: int = Field(16, ge=1, description="Rollouts computed together on a device when training on them. [R]")
     temperature: float = Field(1.0, gt=0, description="Of the rollouts. [R]")

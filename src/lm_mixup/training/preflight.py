@@ -1,0 +1,219 @@
+"""Before hours are spent: can anything be learned here, how long will it take, how much memory? METHOD § 3."""
+
+from __future__ import annotations
+
+import math
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lm_mixup.ports import Embedder
+from lm_mixup.raters.library import RatedLibrary
+from lm_mixup.rewards import Rollout, Scored
+from lm_mixup.training import base
+from lm_mixup.training.data import Example, examples
+from lm_mixup.training.generation import Answer, generate
+from lm_mixup.training.grpo import cold_start
+from lm_mixup.training.recipe import TrainRecipe
+from lm_mixup.training.reward import make_scorer
+from lm_mixup.training.sft import token_counter
+
+PASSES = 3.0
+"""Training on a token costs about so many forward passes: one for itself, two for the gradients."""
+MOST_WITHOUT_SPREAD = 0.75
+LEAST_FORMAT = 0.5
+MOST_CUT = 0.5
+MOST_UNSCORED = 0.2
+_FLAT = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What the sampled groups showed.
+
+    ``spread``: mean standard deviation of the reward within a group. ``without_spread``: share of groups whose rollouts
+    all have the same reward, and so no advantage. ``components``: mean and spread within groups of each part of the
+    reward. ``tokens`` are those of an answer. ``seconds_a_step`` and ``memory_gb`` are estimates for the whole
+    training on this machine; ``refused`` says why nothing can be learned ("" where something can).
+    """
+
+    groups: int
+    rollouts: int
+    reward: float | None
+    spread: float | None
+    without_spread: float
+    components: dict[str, dict[str, float]]
+    format_pass: float
+    unscored: float
+    tokens: float
+    cut: float
+    seconds_a_step: float
+    hours: float
+    memory_gb: float
+    refused: tuple[str, ...] = field(default=())
+
+    def as_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return asdict(self)
+
+    def as_text(self) -> str:
+        """As lines for people."""
+        shown = "\n".join(
+            f"  {name:<10} mean {part['mean']:.3f}   spread in a group {part['spread']:.3f}"
+            for name, part in self.components.items()
+        )
+        reward = "none could be scored" if self.reward is None else f"mean {self.reward:.3f}"
+        spread = "none" if self.spread is None else f"{self.spread:.3f}"
+        return (
+            f"{self.rollouts} rollouts in {self.groups} groups\n"
+            f"reward      {reward}, spread in a group {spread}, groups without spread {self.without_spread:.0%}\n"
+            f"{shown}\n"
+            f"answers     {self.tokens:.0f} tokens, {self.cut:.0%} cut, {self.format_pass:.0%} in the right form, "
+            f"{self.unscored:.0%} without a score\n"
+            f"training    about {self.seconds_a_step:.0f} s a step, {self.hours:.1f} h in all, {self.memory_gb:.1f} GB"
+        )
+
+
+def preflight(
+    data: Path | str,
+    recipe: TrainRecipe,
+    *,
+    start: Path,
+    cache_dir: Path,
+    embedder: Embedder,
+    library: RatedLibrary | None,
+    groups: int = 16,
+    max_steps: int | None = None,
+) -> Report:
+    """Sample groups of rollouts from the model in ``start``, score them, and time a training pass over them.
+
+    Raises as :func:`lm_mixup.training.grpo.train_grpo`.
+    """
+    begun = cold_start(start)
+    where = base.trainable(begun["base"], cache_dir=cache_dir) if begun["adapter"] else str(start)
+    tokenizer = base.load_tokenizer(where)
+    found = examples(
+        data,
+        "grpo",
+        recipe.data,
+        count_tokens=token_counter(tokenizer),
+        seed=recipe.seed,
+        subset=recipe.grpo.subset,
+    )
+    rows = [row for row in found.examples[:groups] for _ in range(recipe.grpo.rollouts)]
+    scorer = make_scorer(recipe.rewards, embedder, library)
+    model = base.load_model(where, recipe, adapter=start if begun["adapter"] else None)
+    begin = time.perf_counter()
+    answers = generate(
+        model,
+        tokenizer,
+        [row.prompt for row in rows],
+        max_new_tokens=recipe.grpo.max_new_tokens,
+        batch=recipe.grpo.prompts * recipe.grpo.rollouts,
+        temperature=recipe.grpo.temperature,
+        seed=recipe.seed,
+    )
+    generated = time.perf_counter()
+    scored = scorer.score(
+        [Rollout(a.text, row.task_type, row.reference, row.variants) for a, row in zip(answers, rows, strict=True)]
+    )
+    rated = time.perf_counter()
+    trained = _training_seconds(model, tokenizer, rows, answers, recipe.grpo.batch)
+    a_rollout = (generated - begin + rated - generated) / len(rows) + trained
+    a_step = a_rollout * recipe.grpo.mini_batch * recipe.grpo.rollouts
+    steps = max_steps or math.ceil(len(found.examples) * recipe.grpo.epochs / recipe.grpo.mini_batch)
+    return _report(scored, answers, recipe.grpo.rollouts, a_step, steps)
+
+
+def _training_seconds(
+    model: Any, tokenizer: Any, rows: Sequence[Example], answers: Sequence[Answer], batch: int
+) -> float:
+    """Seconds a rollout for the gradients: one batch, forward and back, and the reference's pass."""
+    import torch
+
+    shown = [
+        tokenizer.apply_chat_template([*row.prompt, {"role": "assistant", "content": answer.text}], tokenize=False)
+        for row, answer in zip(rows[:batch], answers, strict=False)
+    ]
+    inputs = tokenizer(shown, return_tensors="pt", padding=True, add_special_tokens=False).to(model.device)
+    model.train()
+    begin = time.perf_counter()
+    with torch.no_grad():
+        model(**inputs, logits_to_keep=1)
+    model(**inputs, labels=inputs["input_ids"]).loss.backward()
+    model.zero_grad()
+    return (time.perf_counter() - begin) / len(shown)
+
+
+def _report(scored: Sequence[Scored], answers: Sequence[Answer], size: int, a_step: float, steps: int) -> Report:
+    rewards = np.array([math.nan if one.total is None else one.total for one in scored]).reshape(-1, size)
+    known = np.isfinite(rewards)
+    pairs = known.sum(axis=1) >= 2
+    spreads = np.array([np.std(row[ok]) for row, ok in zip(rewards[pairs], known[pairs], strict=True)])
+    flat = float(np.mean(np.append(spreads < _FLAT, np.ones(int((~pairs).sum()), dtype=bool))))
+    report = Report(
+        groups=len(rewards),
+        rollouts=len(scored),
+        reward=float(np.mean(rewards[known])) if known.any() else None,
+        spread=float(np.mean(spreads)) if len(spreads) else None,
+        without_spread=flat,
+        components=_components(scored, size),
+        format_pass=float(np.mean([(one.components.get("format") or 0.0) == 1.0 for one in scored])),
+        unscored=float(np.mean(~known)),
+        tokens=float(np.mean([answer.tokens for answer in answers])),
+        cut=float(np.mean([answer.cut for answer in answers])),
+        seconds_a_step=a_step,
+        hours=a_step * steps / 3600,
+        memory_gb=_peak_memory_gb(),
+    )
+    return Report(**{**asdict(report), "refused": tuple(_refusals(report))})
+
+
+def _refusals(report: Report) -> list[str]:
+    reasons = []
+    if report.without_spread > MOST_WITHOUT_SPREAD:
+        reasons.append(
+            f"{report.without_spread:.0%} of the groups have one reward for all rollouts, and so no advantage: raise "
+            "grpo.temperature or grpo.rollouts, or make rewards continuous (rewards.quality_map, rewards.alignment_map)"
+        )
+    if report.format_pass < LEAST_FORMAT:
+        reasons.append(
+            f"{report.format_pass:.0%} of the answers have the form that is asked for: train the cold start longer"
+        )
+    if report.cut > MOST_CUT:
+        reasons.append(
+            f"{report.cut:.0%} of the answers are cut at grpo.max_new_tokens: raise it, or lower data.max_tokens"
+        )
+    if report.unscored > MOST_UNSCORED:
+        reasons.append(f"{report.unscored:.0%} of the answers cannot be scored: does the library hold every task type?")
+    return reasons
+
+
+def _components(scored: Sequence[Scored], size: int) -> dict[str, dict[str, float]]:
+    figures: dict[str, dict[str, float]] = {}
+    for name in ("quality", "alignment", "format", "coverage", "grounding"):
+        values = np.array([math.nan if (v := one.components.get(name)) is None else v for one in scored])
+        if np.isfinite(values).any():
+            groups = values.reshape(-1, size)
+            whole = groups[np.isfinite(groups).all(axis=1)]
+            figures[name] = {
+                "mean": float(np.nanmean(values)),
+                "spread": float(np.mean(np.std(whole, axis=1))) if len(whole) else math.nan,
+            }
+    return figures
+
+
+def _peak_memory_gb() -> float:
+    """Peak memory of this process so far, its training pass included, or of the GPU."""
+    import torch
+
+    if torch.cuda.is_available():
+        return float(torch.cuda.max_memory_allocated() / 1e9)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1e9 if sys.platform == "darwin" else 1e6)
