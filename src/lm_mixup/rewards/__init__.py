@@ -1,1 +1,31 @@
-"""Rewards of GRPO, usable alone: quality, alignment, format, coverage, grounding. METHOD § 3."""
+"""Rewards on rollouts: what a model's answer is worth, component by component.
+
+``Scorer`` puts them together, ``trl_reward`` hands them to TRL; each is usable alone. ``docs/rewards.md``.
+"""
+
+from lm_mixup.rewards.alignment import alignment_reward
+from lm_mixup.rewards.answers import Reading, Rollout, answer_sample, read_answer
+from lm_mixup.rewards.coverage import coverage_reward
+from lm_mixup.rewards.form import format_reward
+from lm_mixup.rewards.grounding import grounding_reward
+from lm_mixup.rewards.quality import quality_reward
+from lm_mixup.rewards.scorer import COMPONENTS, Scored, Scorer, Weights
+from lm_mixup.rewards.trl import TRLReward, trl_reward
+
+__all__ = [
+    "COMPONENTS",
+    "Reading",
+    "Rollout",
+    "Scored",
+    "Scorer",
+    "TRLReward",
+    "Weights",
+    "alignment_reward",
+    "answer_sample",
+    "coverage_reward",
+    "format_reward",
+    "grounding_reward",
+    "quality_reward",
+    "read_answer",
+    "trl_reward",
+]
