@@ -29,6 +29,9 @@ MIDDLE_QUALITY = 0.3
 _SPARE = 8
 """More candidates than asked for are measured anew one by one, so that the batch's shape cannot move a near-tie."""
 
+_ROWS = 32
+"""Queries whose candidates are gathered at once: 1 MB at 384 dimensions."""
+
 _DECIMALS = 4
 
 
@@ -134,6 +137,9 @@ def _nearest(
     """(n, k) nearest rows of ``base`` and their cosines; ``own`` (n,) is the row that a query itself is, or −1."""
     found, _ = search_exact(queries, base, min(k + 1 + _SPARE, len(base)))
     # the product of a whole block may round otherwise for another block: each candidate is measured by itself
-    cosines = np.stack([(base[ids] * query).sum(axis=1) for ids, query in zip(found, queries, strict=True)])
+    cosines = np.empty(found.shape, dtype=np.float32)
+    for start in range(0, len(found), _ROWS):
+        part = slice(start, start + _ROWS)
+        cosines[part] = (base[found[part]] * queries[part, None, :]).sum(axis=2)
     cosines[found == own[:, None]] = -2.0
     return order(found, cosines.astype(np.float16), k)

@@ -242,7 +242,7 @@ def _merge(
     for digest, row in zip(digests, rows, strict=True):
         groups.setdefault(digest, []).append(row)
     firsts = np.array([group[0] for group in groups.values()], dtype=np.int64)
-    means = np.array([np.mean([ratings[i] for i in group]) for group in groups.values()])
+    means = np.array([np.mean([ratings[i] for i in g]) if len(g) > 1 else ratings[g[0]] for g in groups.values()])
     hashes = np.frombuffer(bytes.fromhex("".join(groups)), dtype=np.uint8).reshape(-1, 16)
     return firsts, means, hashes
 
