@@ -16,7 +16,7 @@ test: $(VENV)/.dev
 
 # What needs torch and TRL: the example of training with them, and the adapters on transformers. 1.5 GB.
 test-train: $(VENV)-train/.ready
-	$(VENV)-train/bin/python -m pytest tests/test_examples.py tests/embed/test_transformers.py tests/llm/test_transformers.py
+	$(VENV)-train/bin/python -m pytest tests/test_examples.py tests/embed/test_transformers.py tests/llm/test_transformers.py tests/training
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -23,12 +23,15 @@ class Log(TrainerCallback):  # type: ignore[misc]  # transformers is untyped her
         self._kept = _KEPT if kept is None else kept
         before = folder.lines()
         self._start = clock() - (before[-1]["seconds"] if before else 0.0)
+        self._tokens = next((line["tokens"] for line in reversed(before) if "tokens" in line), 0)  # TRL counts anew
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         """A line: the step, the figures, seconds of training so far (those before a resumption included)."""
         figures = {name: float(logs[key]) for key, name in self._kept.items() if logs and key in logs}
         if not figures or not state.is_world_process_zero:
             return
+        if "tokens" in figures:
+            figures["tokens"] += self._tokens
         seconds = round(self._clock() - self._start, 1)
         self._folder.add({"step": state.global_step, **figures, "seconds": seconds})
         if self._progress:
