@@ -118,6 +118,21 @@ def test_the_mean_size_is_met():
         assert 900 / found.count == pytest.approx(mean, rel=0.05)
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "mates", "most"), [(4, 5, 13, 0.05), (4, 5, 12, 0.05), (8, 10, 17, 0.05), (5, 5, 15, 0.15)]
+)
+def test_in_a_narrow_band_rows_that_can_stay_among_their_mates_do(low, high, mates, most):
+    rng = np.random.default_rng(2)
+    centre = np.repeat(np.arange(30), mates)
+    centres = rng.standard_normal((30, 64))
+    centres /= np.linalg.norm(centres, axis=1, keepdims=True)
+    vectors = centres[centre] + 0.3 / 8 * rng.standard_normal((len(centre), 64))
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
+    found = cluster(vectors, build(vectors, 16), min_size=low, max_size=high, mean_size=(low + high) / 2)
+    strangers = sum(len(set(centre[rows])) > 1 for rows in members(found.labels))
+    assert strangers / found.count < most
+
+
 def test_a_few_appended_rows_leave_most_clusters_as_they_were():
     vectors, _ = clustered(1000, per=10)
 
@@ -149,6 +164,8 @@ def test_figures_are_those_of_the_definition(n, seed):
     assert sum(size * count for size, count in got["sizes"].items()) == n
     assert got.get("pairwise_cosine", 0) == pytest.approx(np.concatenate(pairs).mean() if pairs else 0, abs=2e-4)
     assert got.get("pairwise_cosine_by_cluster", 0) == pytest.approx(np.mean(means) if pairs else 0, abs=2e-4)
+    rows = np.repeat(means, [len(r) for r in members(labels) if len(r) > 1])
+    assert got.get("pairwise_cosine_by_row", 0) == pytest.approx(rows.mean() if pairs else 0, abs=2e-4)
     lengths = [np.sqrt(table[np.ix_(r, r)].sum()) for r in members(labels)]
     assert got["cosine_to_mean"] == pytest.approx(sum(lengths) / n, abs=2e-4)
 

@@ -1,11 +1,9 @@
-import sys
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lm_mixup.errors import MissingExtraError, RunError
+from lm_mixup.errors import RunError
 from lm_mixup.neighbors import Graph, build, extend, search
 from lm_mixup.neighbors.graph import first_copies
 from tests.neighborhoods import clustered, cosines
@@ -79,7 +77,6 @@ def test_extending_a_graph_that_was_held_narrow_by_too_few_rows_widens_it():
 
 
 def test_an_approximate_graph_is_extended_by_few_rows_and_rebuilt_for_many():
-    pytest.importorskip("faiss")
     vectors, _ = clustered(1000, per=20)
     graph = build(vectors[:980], 6, exact_below=100, threads=1)
     extended = extend(graph, vectors, wanted=6, exact_below=100)
@@ -135,7 +132,6 @@ def test_rows_of_zeros_make_no_nan():
 
 
 def test_the_approximate_graph_reaches_its_recall_and_repeats():
-    pytest.importorskip("faiss")
     vectors, _ = clustered(3000, per=20)
     exact = build(vectors, 10)
     near = build(vectors, 10, exact_below=100, threads=1)
@@ -148,18 +144,50 @@ def test_the_approximate_graph_reaches_its_recall_and_repeats():
 
 
 def test_the_approximate_graph_copes_with_copies_too():
-    pytest.importorskip("faiss")
     vectors = np.concatenate([clustered(400, per=20)[0]] * 3)
     graph = build(vectors, 4, exact_below=100)
     np.testing.assert_array_equal(graph.ids[:, :2] % 400, np.repeat(np.arange(1200) % 400, 2).reshape(-1, 2))
 
 
-def test_faiss_missing_is_said_with_the_extra_that_brings_it(monkeypatch):
-    monkeypatch.setitem(sys.modules, "faiss", None)
-    vectors, _ = clustered(200)
-    with pytest.raises(MissingExtraError, match=r"lm-mixup\[neighbors\]"):
-        build(vectors, 4, exact_below=100)
-    assert build(vectors, 4).exact
+def test_an_approximate_graph_that_looks_into_all_cells_is_the_exact_one():
+    vectors, _ = clustered(700, per=20)
+    exact, near = build(vectors, 9), build(vectors, 9, exact_below=100, recall_target=1, tolerance=0)
+    # but for rounding: rows that are equally near may change places
+    assert (near.ids == exact.ids).mean() > 0.995
+    np.testing.assert_allclose(near.similarities, exact.similarities, atol=1e-3)
+    assert near.recall == 1
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    n=st.integers(12, 300),
+    per=st.integers(1, 12),
+    k=st.integers(1, 11),
+    cells_per_root=st.sampled_from([0.1, 1.0, 3.0, 30.0]),
+    target=st.sampled_from([0.05, 0.5, 1.0]),
+    reach=st.integers(0, 11),
+)
+def test_an_approximate_graph_is_sound_however_its_cells_fall(n, per, k, cells_per_root, target, reach):
+    """Also where there are as many cells as rows, so that none holds k others."""
+    vectors, _ = clustered(n, per=per)
+    graph = build(
+        vectors, k, exact_below=2, recall_target=target, tolerance=0, cells_per_root=cells_per_root, refine_reach=reach
+    )
+    table = cosines(vectors)
+    assert (graph.ids >= 0).all()
+    assert not (graph.ids == np.arange(n)[:, None]).any()
+    assert all(len(set(row)) == k for row in graph.ids.tolist())
+    found = np.take_along_axis(table, graph.ids, axis=1)
+    np.testing.assert_allclose(graph.similarities, found, atol=1e-3)
+    ranks = np.lexsort((graph.ids, -graph.similarities), axis=1)
+    np.testing.assert_array_equal(ranks, np.broadcast_to(np.arange(k), ranks.shape))
+
+
+def test_the_approximate_graph_does_not_depend_on_its_threads():
+    vectors, _ = clustered(2500, per=20)
+    one, three = (build(vectors, 10, exact_below=100, threads=threads) for threads in (1, 3))
+    np.testing.assert_array_equal(one.ids, three.ids)
+    np.testing.assert_array_equal(one.similarities, three.similarities)
 
 
 def test_search_finds_a_row_itself_first():

@@ -89,6 +89,7 @@ def cluster(
     wanted = np.rint(size_of_group / mean_size).astype(np.int64)
 
     build.merge(edges, wanted)
+    build.complete(edges)
     build.place_small(wanted)
     if floor is None:
         build.fill_up()
@@ -130,8 +131,9 @@ def figures(vectors: Floats, rows: Integers, labels: Int64s) -> dict[str, Any]:
     """What a report says of clusters; ``labels`` (m,) are aligned with ``rows``, negative ones are rows left out.
 
     ``cosine_to_mean``: mean over rows of the cosine to their cluster's mean. ``pairwise_cosine``: mean over all pairs
-    of rows that share a cluster. ``pairwise_cosine_by_cluster``: each cluster's own mean over its pairs, in the mean
-    over clusters (many tiny clusters weigh much in it), and ``…_tenth_percentile`` of the same.
+    of rows that share a cluster (large clusters weigh most). ``pairwise_cosine_by_row``: the mean cosine of a row to
+    the others of its cluster, in the mean over rows. ``pairwise_cosine_by_cluster``: each cluster's own mean over its
+    pairs, in the mean over clusters (many tiny clusters weigh most), and ``…_tenth_percentile`` of the same.
     """
     placed = np.flatnonzero(labels >= 0)
     _, numbers = np.unique(labels[placed], return_inverse=True)
@@ -158,6 +160,8 @@ def figures(vectors: Floats, rows: Integers, labels: Int64s) -> dict[str, Any]:
     out["cosine_to_mean"] = round(float(lengths.sum() / len(placed)), 4)
     if len(pairs):
         out["pairwise_cosine"] = round(float(cosines.sum() / pairs.sum()), 4)
+        by_row = (cosines / (sizes[several] - 1)).sum() / sizes[several].sum()
+        out["pairwise_cosine_by_row"] = round(float(by_row), 4)
         out["pairwise_cosine_by_cluster"] = round(float((cosines / pairs).mean()), 4)
         out["pairwise_cosine_tenth_percentile"] = round(float(np.quantile(cosines / pairs, 0.1)), 4)
     return out

@@ -149,6 +149,45 @@ class Build:
             fits &= (size_a + size_b > 2) | (pairs.gain >= gain_of(self.floor))
         return pairs.keep(fits)
 
+    def complete(self, edges: Pairs) -> None:
+        """Let clusters of two rows or more that are below the band draw graph neighbours until they are within it.
+
+        They draw from clusters that can spare a row, and from smaller ones below the band; where it needs more rows
+        than those around it can spare, a cluster draws none. In a narrow band (4–5) this is what becomes of most rows
+        that the merging leaves over: three mates of two full clusters take one from them, rather than go to strangers.
+        """
+        row, other = edges.ends(), np.concatenate([edges.b, edges.a])
+        while True:
+            source, target = self.of[row], self.of[other]
+            has, gets = self.sizes[source], self.sizes[target]
+            possible = (source >= 0) & (target >= 0) & (source != target) & (gets > 1) & (gets < self.min_size)
+            smaller = (has < gets) | ((has == gets) & (source > target))
+            possible &= (has > self.min_size) | ((has < self.min_size) & smaller)
+            keys = np.unique(row[possible] * len(self.of) + target[possible])
+            goes, to = keys // max(len(self.of), 1), keys % max(len(self.of), 1)
+            needs = self.min_size - self.sizes[to]
+            goes, to, needs = (part[needs <= self._spared(self.of[goes], to)] for part in (goes, to, needs))
+            dots = pair_products(self.rows, goes, self.sums, to)
+            gain = _length_with(self.norms[to], dots, 1) - self.norms[to] - self._loss_without(goes)
+            # those that need fewest come first: no gain is as large as 2
+            gain -= (2 * needs).astype(np.float32)
+            near = np.ones(len(to), np.bool_) if self.floor is None else dots >= self.floor * self.sizes[to]
+            best = self._mutual(Pairs(self.of[goes], to, gain), np.flatnonzero(near))
+            if not len(best):
+                return
+            goes, to = goes[best], to[best]
+            self._leave(goes)
+            self._enter(goes, to)
+
+    def _spared(self, source: Int64s, target: Int64s) -> Int64s:
+        """For each pair, how many rows all of the target's sources can spare."""
+        n = len(self.of)
+        keys = np.unique(target * n + source)
+        a, b = keys // max(n, 1), keys % max(n, 1)
+        over = np.where(self.sizes[b] > self.min_size, self.sizes[b] - self.min_size, self.sizes[b])
+        spared: Int64s = np.bincount(a, over, minlength=n)[target].astype(np.int64)
+        return spared
+
     def place_small(self, wanted: Int64s) -> None:
         """Merge clusters below the band that have no graph neighbour with room with the nearest that has."""
         while True:

@@ -1,7 +1,8 @@
 """The one k-NN implementation: who is near whom, built once for a pool and used by every stage that asks.
 
 ``graph``   the k-NN graph of a pool: build, extend, save, load
-``search``  exact search by blocked matrix products, and approximate search by an inverted file (IVF)
+``search``  exact search by blocked matrix products
+``cells``   approximate search by an inverted file (IVF) of such products, for large pools
 """
 
 from lm_mixup.neighbors.graph import Graph, build, extend

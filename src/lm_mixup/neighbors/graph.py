@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 
 from lm_mixup.errors import RunError
+from lm_mixup.neighbors.cells import Cells
 from lm_mixup.neighbors.search import (
     Float16s,
     Floats,
     Int32s,
     Int64s,
-    InvertedFile,
     pair_products,
-    refine,
     search_exact,
     similarity_blocks,
     unit,
@@ -105,17 +104,17 @@ def build(
 ) -> Graph:
     """The graph of ``vectors``: (n, dim), float16 or float32, unit rows, in memory or memory-mapped.
 
-    Exact below ``exact_below`` rows (blocked matrix products, no extra needed; numpy's own threads). From there on by
-    an inverted file (faiss, ``threads`` of them or all) of ``cells_per_root`` × √n cells, trained on
+    Exact below ``exact_below`` rows. From there on an inverted file of ``cells_per_root`` × √n cells, trained on
     ``train_per_cell`` rows a cell, that looks into as many cells as it needs for ``recall_target`` on
     ``recall_sample`` rows, where what is found within ``tolerance`` of the exact cosine counts: the far neighbours of a
     lonely row are all alike, and finding the very ones would cost a search of everything. Then each row looks at the
     first ``refine_reach`` neighbours of as many neighbours. :attr:`Graph.recall` is measured after it, without
-    tolerance. The same seed, number of threads and processor give the same graph; another number of
-    threads may move an approximate graph's partition.
+    tolerance. ``threads`` blocks of rows are searched for at once (all processors by default), beside the threads of
+    numpy's own products. The same seed gives the same graph; another processor, or number of numpy's threads, may move
+    last bits, and with them the partition of an approximate graph.
 
     Copies (rows equal bit by bit) are searched once and put back after, so that any number of them is no burden and
-    each still finds the others. Raises :class:`MissingExtraError` where faiss is needed and absent.
+    each still finds the others.
     """
     if k < 0:
         raise ValueError(f"k is at least 0, got {k}")
@@ -132,11 +131,11 @@ def build(
         base = unit(rows)
         ids, similarities = search_exact(base, base, few, own=np.arange(len(base)))
     else:
-        index = InvertedFile(
-            rows, seed=seed, threads=threads, cells_per_root=cells_per_root, train_per_cell=train_per_cell
+        cells = Cells(rows, seed=seed, threads=threads, cells_per_root=cells_per_root, train_per_cell=train_per_cell)
+        probes, drawn, least = cells.tune(
+            few, target=recall_target, tolerance=tolerance, sample=recall_sample, seed=seed
         )
-        drawn, least = index.tune(few, target=recall_target, tolerance=tolerance, sample=recall_sample, seed=seed)
-        ids, similarities = refine(rows, *index.neighbors(few), reach=refine_reach)
+        ids, similarities = cells.neighbors(few, probes=probes, reach=refine_reach)
         recall = float((similarities[drawn] >= least[:, None]).mean())
     if len(unique) < n:
         ids, similarities = _put_back(ids, similarities, copy_of, unique, k)
