@@ -32,8 +32,7 @@ def _builder(benchmarks: Path | None = None, seed: int = 0) -> Builder:
         embedder=WordEmbedder(),
         rater=LengthRater(80),
         writer=ExtractiveWriter(),
-        degrade_all=degrader.degrade_all,
-        degrader_key=degrader.key,
+        degrader=degrader,
         # the embedder of the tests knows words alone, and the paragraphs of the tests share most of theirs
         cross_topic=CrossTopic(share=0.3, same=0.999, seed=seed),
         line=Line(drop_share=0.1),
@@ -48,16 +47,16 @@ def _build(folder: Path, count: int = 40, **settings: object) -> Build:
 
 def test_rows_are_sound_and_accounted_for(tmp_path: Path) -> None:
     built = _build(tmp_path)
-    assert {r.task_type for r in built.rows} == set(map(str, TaskType))
+    assert {r.task_type for r in built.rows()} == set(map(str, TaskType))
     steps = {m.step: m for m in built.steps}
     assert list(steps) == ["collect", "write", "degrade", "cross_topic", "rate", "split", "grpo_subset"]
     for before, after in (("write", "degrade"), ("degrade", "cross_topic"), ("cross_topic", "rate"), ("rate", "split")):
         assert steps[before].kept == steps[after].in_
-    assert steps["split"].kept == len(built.rows)
-    assert steps["grpo_subset"].kept == sum(bool(r.in_subset) for r in built.rows)
+    assert steps["split"].kept == len(built)
+    assert steps["grpo_subset"].kept == sum(bool(r.in_subset) for r in built.rows())
     assert steps["cross_topic"].dropped["merged-into-another"] > 0
-    assert shared_groups(built.rows) == 0
-    for row in built.rows:
+    assert shared_groups(built.rows()) == 0
+    for row in built.rows():
         task_type = TaskType(row.task_type)
         assert 2 <= len(row.variants) <= 20
         assert row.input == "\n\n".join(row.variants)
@@ -65,7 +64,7 @@ def test_rows_are_sound_and_accounted_for(tmp_path: Path) -> None:
         assert len(row.degraders) == len(row.noise) == len(row.variant_ratings) == len(row.variants)
         assert row.cot
         assert (row.in_subset is None) == (row.split != "grpo")
-    assert {r.split for r in built.rows} == {"sft", "grpo", "test"}
+    assert {r.split for r in built.rows()} == {"sft", "grpo", "test"}
 
 
 def test_the_same_seed_gives_the_same_bytes_in_another_process(tmp_path: Path) -> None:
@@ -87,7 +86,7 @@ def test_the_same_seed_gives_the_same_bytes_in_another_process(tmp_path: Path) -
 
 
 def test_another_seed_gives_other_rows(tmp_path: Path) -> None:
-    assert _build(tmp_path, 8).rows != _build(tmp_path, 8, seed=1).rows
+    assert list(_build(tmp_path, 8).rows()) != list(_build(tmp_path, 8, seed=1).rows())
 
 
 def test_benchmarks_are_kept_out(tmp_path: Path) -> None:
@@ -98,7 +97,7 @@ def test_benchmarks_are_kept_out(tmp_path: Path) -> None:
     built = _build(tmp_path / "s", 8, benchmarks=folder)
     step = next(m for m in built.steps if m.step == "decontaminate")
     assert step.dropped["benchmark-ngram"] >= 1
-    assert not any(asked in r.output for r in built.rows)
+    assert not any(asked in r.output for r in built.rows())
 
 
 def test_lines() -> None:
@@ -114,10 +113,10 @@ def test_saved_in_both_layouts_and_described(tmp_path: Path) -> None:
     built = _build(tmp_path / "s", 20)
     save(built, {"writer": "extractive"}, tmp_path / "ours")
     written = save(built, {"writer": "extractive"}, tmp_path / "authors", layout="authors")
-    assert written == [r for r in built.rows if r.in_subset is not False]
+    assert list(written.rows()) == [r for r in built.rows() if r.in_subset is not False]
     with pytest.raises(InputError, match="layout"):
         save(built, {}, tmp_path / "x", layout="other")
-    order = {(r.split, r.id): r for r in built.rows}
+    order = {(r.split, r.id): r for r in built.rows()}
     ours = load_mixture(tmp_path / "ours")
     assert {(r.split, r.id) for r in ours} == set(order)
     assert all(r.variants == order[r.split, r.id].variants for r in ours)
@@ -127,8 +126,8 @@ def test_saved_in_both_layouts_and_described(tmp_path: Path) -> None:
     manifest = json.loads((tmp_path / "ours" / "manifest.json").read_text())
     for step in manifest["steps"]:
         assert step["in"] == step["kept"] + sum(step["dropped"].values()) + step["failed"]
-    assert manifest["rows"] == {str(s): sum(r.split == s for r in built.rows) for s in Split}
-    stats = write_card(tmp_path / "ours", built.rows, manifest)
+    assert manifest["rows"] == {str(s): sum(r.split == s for r in built.rows()) for s in Split}
+    stats = write_card(tmp_path / "ours", built.rows(), manifest)
     card = (tmp_path / "ours" / "README.md").read_text()
     assert card.startswith("---\n")
     assert "path: sft.parquet" in card

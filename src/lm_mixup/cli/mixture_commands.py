@@ -13,7 +13,11 @@ import typer
 from lm_mixup.cli import options as o
 
 if TYPE_CHECKING:
-    from lm_mixup.ports import LLM
+    from lm_mixup.collaborators import Edge
+    from lm_mixup.embed.cached import CachedEmbedder
+    from lm_mixup.ledger import Ledger
+    from lm_mixup.ports import LLM, Rater
+    from lm_mixup.recipe import Recipe
 
 
 class WriterName(StrEnum):
@@ -59,6 +63,9 @@ def build(
     degrader: Annotated[DegraderName, typer.Option("--degrader", help="Who makes variants.")] = DegraderName.RULES,
     layout: Annotated[Layout, typer.Option("--layout", help="Parquet, or the authors' JSON files.")] = Layout.OURS,
     llm: o.LLMSpec = None,
+    max_usd: o.MaxUsd = None,
+    max_tokens: o.MaxTokens = None,
+    max_requests: o.MaxRequests = None,
     line: Annotated[float | None, typer.Option("--line", min=0, max=5, help="Least rating of a target, 0–5.")] = None,
     drop_share: Annotated[
         float, typer.Option("--drop-share", min=0, max=0.99, help="Share of each type's worst-rated targets that goes.")
@@ -74,17 +81,23 @@ def build(
         float, typer.Option("--coverage", min=0, max=1, help="Share of a target's facts its variants must hold.")
     ] = 0.9,
     languages: Annotated[str, typer.Option("--languages", help="Languages to let through; any: all.")] = "en",
+    recipe: o.RecipeFile = None,
+    set_: o.Settings = None,
     as_json: o.AsJson = False,
     quiet: o.Quiet = False,
 ) -> None:
-    """Build MIXTURE. Stopped and run again, it goes on from what was embedded and answered."""
+    """Build MIXTURE. Stopped and run again, it goes on from what was embedded and answered.
+
+    Of a recipe, and of --set, the settings of embed, rate and llm count.
+    """
     import os
 
     from lm_mixup.cli.console import err
     from lm_mixup.collaborators import Edge, make_embedder
     from lm_mixup.embed.cached import CachedEmbedder, vector_schema
     from lm_mixup.ledger import Ledger
-    from lm_mixup.mixture.build import Builder, Settings, save
+    from lm_mixup.mixture.build import Builder, save
+    from lm_mixup.mixture.build import Settings as BuildSettings
     from lm_mixup.mixture.by_llm import LLMDegrader, LLMWriter
     from lm_mixup.mixture.card import write_card
     from lm_mixup.mixture.collect import Collector
@@ -92,28 +105,32 @@ def build(
     from lm_mixup.mixture.degrade import RuleDegrader
     from lm_mixup.mixture.rate import Line
     from lm_mixup.mixture.write import ExtractiveWriter
-    from lm_mixup.raters.learned import LearnedRater
-    from lm_mixup.recipe import Recipe
     from lm_mixup.store import Store
 
+    resolved = o.recipe_from(
+        recipe,
+        set_,
+        llm__model=llm,
+        llm__max_usd=max_usd,
+        llm__max_tokens=max_tokens,
+        llm__max_requests=max_requests,
+    )
     edge = Edge.of(os.environ)
-    settings = Settings(seed=seed, rated_variants=_how_many(rate_variants))
+    settings = BuildSettings(seed=seed, rated_variants=_how_many(rate_variants))
+    asks = writer is WriterName.LLM or degrader is DegraderName.LLM or resolved.rate.rater == "judge"
     out.mkdir(parents=True, exist_ok=True)
-    inner = make_embedder(Recipe(), edge)
+    inner = make_embedder(resolved, edge)
     name = "".join(c if c.isalnum() or c in "-_." else "_" for c in inner.key)
     embedder = CachedEmbedder(inner, Store(out / "store" / f"vectors-{name}", vector_schema(inner.dim)))
     rules = RuleDegrader(seed=seed, mean_variants=variants, coverage=coverage)
-    asks = WriterName.LLM in (writer,) or DegraderName.LLM in (degrader,)
     ledger = Ledger(out / "ledger.sqlite") if asks else None
     try:
-        model = _connect(llm, edge, ledger) if asks else None
-        by_llm = LLMDegrader(model, rules, seed=seed) if model and degrader is DegraderName.LLM else None
+        model = _connect(resolved, edge, ledger) if ledger is not None else None
         builder = Builder(
             embedder=embedder,
-            rater=LearnedRater(embedder=embedder),
+            rater=_rater(resolved, embedder, model),
             writer=LLMWriter(model) if model and writer is WriterName.LLM else ExtractiveWriter(),
-            degrade_all=(by_llm or rules).degrade_all,
-            degrader_key=(by_llm or rules).key,
+            degrader=LLMDegrader(model, rules, seed=seed) if model and degrader is DegraderName.LLM else rules,
             collector=Collector(languages=() if languages == "any" else languages.split(",")),
             cross_topic=CrossTopic(seed=seed),
             line=Line(line, drop_share),
@@ -121,17 +138,16 @@ def build(
             settings=settings,
             progress=(lambda _: None) if quiet else lambda told: err.print(told, markup=False, soft_wrap=True),
         )
-        built = builder.build(list(sources), limit=limit)
-        rows = save(built, builder.description(), out, layout=str(layout))
+        built = save(builder.build(list(sources), limit=limit), builder.description(), out, layout=str(layout))
     finally:
         if ledger is not None:
             ledger.close()
     manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
-    write_card(out, rows, manifest)
+    write_card(out, built.rows(), manifest)
     if as_json:
         print(json.dumps({"out": str(out), "embed_seconds": round(embedder.seconds, 1), **manifest}))
     else:
-        print(f"{len(rows):,} rows in {out}; its card: {out / 'README.md'}")
+        print(f"{len(built):,} rows in {out}; its card: {out / 'README.md'}")
 
 
 def stats(
@@ -200,13 +216,44 @@ def _how_many(said: str) -> int | None:
     return int(said)
 
 
-def _connect(spec: str | None, edge: Any, ledger: Any) -> LLM:
+def _connect(recipe: Recipe, edge: Edge, ledger: Ledger) -> LLM:
     from lm_mixup.errors import InputError
+    from lm_mixup.ledger import Budget
     from lm_mixup.llm.connect import FORMS, connect
 
-    if spec is None:
-        raise InputError(f"--writer llm and --degrader llm need --llm: {FORMS}")
-    return connect(spec, api_key=edge.api_key(), ledger=ledger, cache_dir=edge.cache_dir)
+    settings = recipe.llm
+    if settings.model is None:
+        raise InputError(f"--writer llm, --degrader llm and a judge need --llm: {FORMS}")
+    return connect(
+        settings.model,
+        api_key=edge.api_key(),
+        ledger=ledger,
+        cache_dir=edge.cache_dir,
+        concurrency=settings.concurrency,
+        timeout_s=settings.timeout_s,
+        max_attempts=settings.max_attempts,
+        batch_size=settings.batch_size,
+        context_tokens=settings.context_tokens,
+        budget=Budget(settings.max_usd, settings.max_tokens, settings.max_requests),
+        price_in=settings.price_in,
+        price_out=settings.price_out,
+    )
+
+
+def _rater(recipe: Recipe, embedder: CachedEmbedder, model: LLM | None) -> Rater:
+    from lm_mixup.errors import InputError
+
+    settings = recipe.rate
+    if settings.rater == "judge" and model is not None:
+        from lm_mixup.raters.judge import LLMJudge
+
+        return LLMJudge(model, temperature=settings.temperature, draws=settings.draws, expected=settings.expected)
+    if settings.rater != "learned":
+        raise InputError(f"rate.rater: expected learned or judge for mixture build, got {settings.rater}")
+    from lm_mixup.raters.learned import LearnedRater
+
+    weights = Path(settings.weights) if settings.weights else None
+    return LearnedRater(embedder=embedder, head=settings.head, weights=weights)
 
 
 def _manifest(folder: Path) -> Mapping[str, Any]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -52,6 +52,24 @@ class Writer(Protocol):
         ...
 
 
+class Degrader(Protocol):
+    """Makes variants of targets: :class:`RuleDegrader` and :class:`LLMDegrader` do."""
+
+    @property
+    def key(self) -> str:
+        """Names everything that the variants depend on, besides the targets."""
+        ...
+
+    @property
+    def told(self) -> Mapping[str, int]:
+        """What there is to count besides the variants, after a call."""
+        ...
+
+    def degrade_all(self, targets: Sequence[Target]) -> list[Degraded | None]:
+        """The targets with their variants, in order; None where too few came out."""
+        ...
+
+
 @dataclass(frozen=True)
 class Settings:
     """Numbers of the build; METHOD § 2 and 3 where it has them.
@@ -75,21 +93,46 @@ class Settings:
     subset_k: int = 16
 
 
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What a row is made of."""
+
+    made: Degraded
+    split: Split
+    rating: float | None
+    variant_ratings: tuple[float | None, ...]
+    in_subset: bool | None
+
+
 @dataclass
 class Build:
-    """What came out. ``steps`` account for every record; ``seconds`` are wall time by step, not part of the bytes."""
+    """What came out. ``steps`` account for every record; ``seconds`` are wall time by step, not part of the bytes.
 
-    rows: list[Row]
+    Rows exist one at a time, each made when it is asked for: their texts are several times what they are made of.
+    """
+
+    kept: Sequence[_Kept]
+    seed: int
     steps: list[Manifest]
     figures: dict[str, Any]
     seconds: dict[str, float] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.kept)
+
+    def rows(self, split: Split | None = None) -> Iterator[Row]:
+        """The rows, of one split or of all, in order."""
+        return (_row(one, self.seed) for one in self.kept if split in (None, one.split))
+
+    def subset_alone(self) -> Build:
+        """The same without those rows for GRPO that it does not train on."""
+        return replace(self, kept=[one for one in self.kept if one.in_subset is not False])
 
 
 class Builder:
     """Puts the steps together. Collaborators are passed in; a remembering ``embedder`` makes the build resumable.
 
-    ``degrade_all`` maps targets to their variants (None: too few came out), as :class:`RuleDegrader` and
-    :class:`LLMDegrader` do. ``benchmarks`` is a folder, or None for no check. ``progress`` is told each step.
+    ``benchmarks`` is a folder, or None for no check. ``progress`` is told each step.
     """
 
     def __init__(
@@ -98,8 +141,7 @@ class Builder:
         embedder: Embedder,
         rater: Rater,
         writer: Writer,
-        degrade_all: Callable[[Sequence[Target]], list[Degraded | None]],
-        degrader_key: str,
+        degrader: Degrader,
         collector: Collector | None = None,
         cross_topic: CrossTopic | None = None,
         line: Line | None = None,
@@ -110,8 +152,7 @@ class Builder:
         self._embedder = embedder
         self._rater = rater
         self._writer = writer
-        self._degrade_all = degrade_all
-        self._degrader_key = degrader_key
+        self._degrader = degrader
         self._collector = collector or Collector()
         self._cross_topic = cross_topic
         self._line = line or Line()
@@ -130,6 +171,7 @@ class Builder:
         written = self._writer.write(collected.passages, collected.exercises)
         targets = written.targets
         steps.append(self._step("write", "targets", written.tried, len(targets), written.dropped))
+        del collected, written  # from here on the targets are all that is needed
         targets, vectors = self._clean(targets, steps)
         weights, strata = _groups(targets)
         assigned = assign(
@@ -139,18 +181,20 @@ class Builder:
         made = self._cross(made, vectors[origin], assigned, steps)
         vectors = self._embed([one.target for one in made])
         ratings, variant_ratings = self._rate(made)
-        figures = {"lines": _lines(made, ratings)}
+        figures: dict[str, Any] = {"lines": _lines(made, ratings)}
+        if self._degrader.told:
+            figures["degrader_told"] = dict(self._degrader.told)
         chosen = self._above(made, ratings, steps)
         splits = [split_of(one.target.groups, assigned) for one in made]
         kept, subset = self._split(made, chosen, vectors, splits, steps)
+        check_no_overlap([made[i].target.groups for i in kept], [splits[i] for i in kept])
         rows = [
-            self._row(
+            _Kept(
                 made[i], splits[i], ratings[i], variant_ratings[i], bool(subset[i]) if splits[i] == Split.GRPO else None
             )
             for i in kept
         ]
-        check_no_overlap([made[i].target.groups for i in kept], [splits[i] for i in kept])
-        return Build(rows, steps, figures, dict(self._seconds))
+        return Build(rows, self._settings.seed, steps, figures, dict(self._seconds))
 
     def _clean(self, targets: list[Target], steps: list[Manifest]) -> tuple[list[Target], Vectors]:
         """Targets that no benchmark holds, and their vectors."""
@@ -169,7 +213,7 @@ class Builder:
 
     def _degrade(self, targets: Sequence[Target], steps: list[Manifest]) -> tuple[list[Degraded], list[int]]:
         """The targets with variants, and their positions among all targets."""
-        tried = self._degrade_all(targets)
+        tried = self._degrader.degrade_all(targets)
         origin = [i for i, one in enumerate(tried) if one is not None]
         made = [one for one in tried if one is not None]
         lost = Counter({"too-few-variants": len(tried) - len(made)})
@@ -244,32 +288,6 @@ class Builder:
         steps.append(self._step("grpo_subset", "rows", len(rows), int(inside.sum()), out))
         return kept, subset
 
-    def _row(
-        self,
-        made: Degraded,
-        split: Split,
-        rating: float | None,
-        variant_ratings: tuple[float | None, ...],
-        in_subset: bool | None,
-    ) -> Row:
-        target = made.target
-        return make_row(
-            target.task_type,
-            [render(v.item) for v in made.variants],
-            render(target.item),
-            id=target.id,
-            cot=chain_of_thought(made, seed=self._settings.seed),
-            source=target.source,
-            group="\n".join(target.groups),
-            split=str(split),
-            rating=rating,
-            variant_ratings=variant_ratings,
-            degraders=tuple("+".join(v.kinds) for v in made.variants),
-            noise=tuple("+".join(v.noise) for v in made.variants),
-            coverage=round(made.coverage, 4),
-            in_subset=in_subset,
-        )
-
     def _embed(self, targets: Sequence[Target]) -> Vectors:
         return self._vectors([target.as_sample().text for target in targets])
 
@@ -295,38 +313,57 @@ class Builder:
             "embedder": self._embedder.key,
             "rater": self._rater.key,
             "writer": self._writer.key,
-            "degrader": self._degrader_key,
+            "degrader": self._degrader.key,
             "line": asdict(self._line),
             "settings": asdict(self._settings),
         }
 
 
-def save(built: Build, description: Mapping[str, Any], folder: Path, *, layout: str = "ours") -> list[Row]:
+def save(built: Build, description: Mapping[str, Any], folder: Path, *, layout: str = "ours") -> Build:
     """Write the splits, ``manifest.json`` and, apart from what is the same in every run, ``timings.json``.
 
     ``layout`` ``ours`` is a Parquet file for each split; ``authors`` their JSON files, whose GRPO part is the subset
-    alone. Returns the rows that were written; the manifest comes last.
+    alone. Returns what was written; the manifest comes last.
     """
     if layout not in LAYOUTS:
         raise InputError(f"layout: expected one of {', '.join(LAYOUTS)}, got {layout!r}")
-    rows = built.rows
     if layout == "authors":
-        rows = [row for row in rows if row.in_subset is not False]
-        write_authors(folder, rows)
+        built = built.subset_alone()
+        write_authors(folder, built.rows())
     else:
         for split in Split:
-            write_parquet(folder / f"{split}.parquet", [r for r in built.rows if r.split == split])
+            write_parquet(folder / f"{split}.parquet", built.rows(split))
     write_bytes(folder / "timings.json", orjson.dumps(built.seconds, option=orjson.OPT_INDENT_2))
     manifest = {
         "version": __version__,
         "layout": layout,
         "steps": [{"step": m.step, **{k: v for k, v in m.counts().items() if k != "seconds"}} for m in built.steps],
-        "rows": {str(s): sum(r.split == s for r in rows) for s in Split},
+        "rows": {str(s): sum(one.split == s for one in built.kept) for s in Split},
         **built.figures,
         **description,
     }
     write_bytes(folder / "manifest.json", orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
-    return rows
+    return built
+
+
+def _row(one: _Kept, seed: int) -> Row:
+    made, target = one.made, one.made.target
+    return make_row(
+        target.task_type,
+        [render(v.item) for v in made.variants],
+        render(target.item),
+        id=target.id,
+        cot=chain_of_thought(made, seed=seed),
+        source=target.source,
+        group="\n".join(target.groups),
+        split=str(one.split),
+        rating=one.rating,
+        variant_ratings=one.variant_ratings,
+        degraders=tuple("+".join(v.kinds) for v in made.variants),
+        noise=tuple("+".join(v.noise) for v in made.variants),
+        coverage=round(made.coverage, 4),
+        in_subset=one.in_subset,
+    )
 
 
 def _groups(targets: Sequence[Target]) -> tuple[dict[str, int], dict[str, str]]:

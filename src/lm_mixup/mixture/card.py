@@ -2,40 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lm_mixup.files import write_bytes
 from lm_mixup.mixture.figures import bars
 from lm_mixup.mixture.rows import SPLITS, Row
-from lm_mixup.mixture.stats import TYPES, describe
+from lm_mixup.mixture.stats import LENGTH_EDGES, TYPES, describe
 
 
-def write_card(folder: Path, rows: Sequence[Row], manifest: Mapping[str, Any]) -> dict[str, Any]:
+def write_card(folder: Path, rows: Iterable[Row], manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Write ``README.md`` and ``figures/*.svg`` into ``folder``; returns the statistics that they show."""
     stats = describe(rows)
-    for name, drawing in drawings(rows, stats).items():
+    for name, drawing in drawings(stats).items():
         write_bytes(folder / "figures" / f"{name}.svg", drawing.encode())
     write_bytes(folder / "README.md", text(stats, manifest).encode())
     return stats
 
 
-def drawings(rows: Sequence[Row], stats: Mapping[str, Any]) -> dict[str, str]:
+def drawings(stats: Mapping[str, Any]) -> dict[str, str]:
     """The figures by name, as SVG."""
     out = {}
     balance = {s: [stats["by_type_and_split"][t][s] for t in TYPES] for s in SPLITS}
     out["types"] = bars("Rows by task type and split", TYPES, balance)
     counts = range(2, 21)
-    of = [len(r.variants) for r in rows]
-    out["variants"] = bars(
-        "Rows by number of variants", [str(n) for n in counts], {"rows": [of.count(n) for n in counts]}
-    )
-    edges = (25, 50, 75, 100, 150, 200, 300)
-    labels = [*(f"<{edge}" for edge in edges), f"≥{edges[-1]}"]
-    out["lengths"] = bars(
-        "Rows by words of the output", labels, {"rows": _binned([len(r.output.split()) for r in rows], edges)}
-    )
+    of = [stats["rows_by_variants"].get(str(n), 0) for n in counts]
+    out["variants"] = bars("Rows by number of variants", [str(n) for n in counts], {"rows": of})
+    labels = [*(f"<{edge}" for edge in LENGTH_EDGES), f"≥{LENGTH_EDGES[-1]}"]
+    out["lengths"] = bars("Rows by words of the output", labels, {"rows": stats["rows_by_output_words"]})
     ratings = stats["ratings"]
     if ratings:
         targets = [sum(ratings[t]["targets"][c] for t in ratings) / len(ratings) for c in range(6)]
@@ -51,13 +46,6 @@ def drawings(rows: Sequence[Row], stats: Mapping[str, Any]) -> dict[str, str]:
     held = [stats["coverage"].get(t, {}).get("mean", 0.0) for t in TYPES]
     series = {"words in common": overlap, "facts held": held}
     out["overlap"] = bars("Variants: words two have in common, facts all hold", TYPES, series, percent=True)
-    return out
-
-
-def _binned(values: Sequence[int], edges: Sequence[int]) -> list[float]:
-    out = [0.0] * (len(edges) + 1)
-    for value in values:
-        out[sum(value >= edge for edge in edges)] += 1
     return out
 
 

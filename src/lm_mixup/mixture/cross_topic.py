@@ -155,5 +155,5 @@ def _moved(variant: Variant, behind: int) -> Variant:
     def moved(numbers: frozenset[int]) -> frozenset[int]:
         return frozenset(n + behind for n in numbers)
 
-    parts = {name: moved(getattr(variant, name)) for name in ("holds", "kept", "blurred", "wrong")}
+    parts = {name: moved(getattr(variant, name)) for name in ("holds", "blurred", "wrong")}
     return replace(variant, **parts)  # type: ignore[arg-type]

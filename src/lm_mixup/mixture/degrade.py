@@ -94,6 +94,11 @@ class RuleDegrader:
         more = [self._strength, self._second, self._spare, self._noisy, self._weights, self._noise.rates]
         return "rules-" + digest([VERSION, settings, more])[:16]
 
+    @property
+    def told(self) -> Mapping[str, int]:
+        """What there is to tell besides the variants: nothing."""
+        return {}
+
     def degrade_all(self, targets: Sequence[Target]) -> list[Degraded | None]:
         """Each target with its variants, in order."""
         return [self.degrade(target) for target in targets]
@@ -158,9 +163,15 @@ class RuleDegrader:
         if not kinds or built is None:
             return None
         noise: frozenset[str] = frozenset()
-        if not plain and rng.random() < self._noisy:
-            built, noise = self._noise.item(built, rng, rng.uniform(0.5, 2.0))
+        if not plain:
+            built, noise = self.noised(built, rng)
         return finished(built, keeper, kinds, draft, noise)
+
+    def noised(self, item: Item, rng: random.Random) -> tuple[Item, frozenset[str]]:
+        """The item with surface noise, or, by lot, without; and the kinds of noise that fell on it."""
+        if rng.random() >= self._noisy:
+            return item, frozenset()
+        return self._noise.item(item, rng, rng.uniform(0.5, 2.0))
 
     def _draw(self, names: Sequence[str], rng: random.Random) -> list[str]:
         """All names in a random order, the heavier ones sooner (exponential races)."""
@@ -191,12 +202,10 @@ def finished(item: Item, keeper: Keeper, kinds: Sequence[str], draft: Draft, noi
     text = render(item)
     if parse(TYPE_OF[type(item)], text) is None:
         return None
-    holds = keeper.held(text)
     return Variant(
         item,
         tuple(name for name in DEGRADERS if name in kinds),
-        holds,
-        holds - draft.wrong - draft.blurred,
+        keeper.held(text),
         frozenset(draft.blurred),
         frozenset(draft.wrong),
         tuple(sorted(noise)),

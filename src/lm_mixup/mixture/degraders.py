@@ -85,16 +85,15 @@ def truncation(draft: Draft, rng: random.Random, strength: float) -> bool:
         return _cut_units(draft, left)
     if 0 in draft.spared:
         return False
-    before, asked, _ = framed(draft.head)
-    words = asked.split()
+    words = draft.head.split()
     if len(words) < 6:
         return False
     # every line is cut at a width, as a narrow column of a table does it
     share = 1 - _hard(strength)
     cut = _first(words, max(3, round(len(words) * share)))
-    draft.head = f"{before}{cut}"
+    draft.head = cut
     draft.options = _apart(draft.options, [max(2, round(len(option.split()) * share)) for option in draft.options])
-    return cut != asked
+    return cut != " ".join(words)
 
 
 def blur(draft: Draft, rng: random.Random, strength: float) -> bool:

@@ -83,17 +83,21 @@ class Variant:
     """A poor version of a target.
 
     ``kinds`` are the degraders it went through, in order; ``noise`` the kinds of surface noise in it. ``holds``
-    are the numbers of the facts that its text holds; ``kept`` those of them that nothing was done to; ``blurred`` those
-    that lost details, ``wrong`` those that it states wrongly.
+    are the numbers of the facts that its text holds; ``blurred`` those that lost details, ``wrong`` those that it
+    states wrongly.
     """
 
     item: Item
     kinds: tuple[str, ...]
     holds: frozenset[int] = frozenset()
-    kept: frozenset[int] = frozenset()
     blurred: frozenset[int] = frozenset()
     wrong: frozenset[int] = frozenset()
     noise: tuple[str, ...] = ()
+
+    @property
+    def kept(self) -> frozenset[int]:
+        """The numbers of the facts that it holds and that nothing was done to."""
+        return self.holds - self.wrong - self.blurred
 
 
 def sample_of(id: str, item: Item, source: str = "") -> Sample:

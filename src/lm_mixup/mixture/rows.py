@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -115,30 +116,44 @@ def _from_table(row: dict[str, Any]) -> Row:
     return Row(**{"instruction": "", "input": "", **values})
 
 
-def write_authors(folder: Path, rows: Sequence[Row]) -> list[Path]:
+def write_authors(folder: Path, rows: Iterable[Row]) -> list[Path]:
     """The authors' layout: ``data_sft/TYPE/merged_{train,test}_TYPE_noisy.json`` and ``data_grpo/{train,test}.json``.
 
-    The test rows stand in both. GRPO's are the rows of the subset, where one was chosen.
+    The test rows stand in both. GRPO's are the rows of the subset, where one was chosen. Rows are written as they come.
     """
-    written: list[Path] = []
-    for task_type in TaskType:
-        for name, split in (("train", "sft"), ("test", "test")):
-            chosen = [r for r in rows if r.task_type == task_type and r.split == split]
-            path = folder / "data_sft" / str(task_type) / f"merged_{name}_{task_type}_noisy.json"
-            fields = ("id", "instruction", "input", "output", "cot", "source")
-            _write_json(path, [{field: getattr(r, field) for field in fields} for r in chosen])
-            written.append(path)
-    for name, split in (("train", "grpo"), ("test", "test")):
-        chosen = [r for r in rows if r.split == split and r.in_subset is not False]
-        path = folder / "data_grpo" / f"{name}.json"
-        _write_json(path, [{"input": r.input, "output": r.output, "task_type": f"{r.task_type}_mixup"} for r in chosen])
-        written.append(path)
-    return written
+    names = {"sft": "train", "grpo": "train", "test": "test"}
+    sft = {
+        (str(t), split): folder / "data_sft" / str(t) / f"merged_{names[split]}_{t}_noisy.json"
+        for t in TaskType
+        for split in ("sft", "test")
+    }
+    grpo = {split: folder / "data_grpo" / f"{names[split]}.json" for split in ("grpo", "test")}
+    paths = [*sft.values(), *grpo.values()]
+    with ExitStack() as stack:
+        arrays = {path: stack.enter_context(_json_array(path)) for path in paths}
+        for r in rows:
+            if r.split in ("sft", "test"):
+                fields = ("id", "instruction", "input", "output", "cot", "source")
+                arrays[sft[r.task_type, r.split]]({field: getattr(r, field) for field in fields})
+            if r.split in grpo and r.in_subset is not False:
+                arrays[grpo[r.split]]({"input": r.input, "output": r.output, "task_type": f"{r.task_type}_mixup"})
+    return paths
 
 
-def _write_json(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    with replacing(path) as temporary:
-        temporary.write_bytes(orjson.dumps(list(rows), option=orjson.OPT_INDENT_2))
+@contextmanager
+def _json_array(path: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """Adds objects, one by one, to the array that the file holds in the end."""
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        parted = False
+
+        def add(row: Mapping[str, Any]) -> None:
+            nonlocal parted
+            text = orjson.dumps(row, option=orjson.OPT_INDENT_2).replace(b"\n", b"\n  ")
+            file.write((b",\n  " if parted else b"[\n  ") + text)
+            parted = True
+
+        yield add
+        file.write(b"\n]" if parted else b"[]")
 
 
 _STARTS = {
