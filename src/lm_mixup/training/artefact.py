@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import sys
 from datetime import UTC, datetime
@@ -11,11 +12,13 @@ from typing import Any
 import orjson
 
 from lm_mixup import __version__
+from lm_mixup.errors import MissingExtraError
 from lm_mixup.files import replacing, write_bytes
 from lm_mixup.models import MODELS, resolve
 from lm_mixup.prompts.compact import compact_digest
 from lm_mixup.training.base import sha256
 from lm_mixup.training.data import Examples
+from lm_mixup.training.figure import draw
 from lm_mixup.training.folder import Folder
 from lm_mixup.training.recipe import TrainRecipe
 
@@ -65,6 +68,8 @@ def write_artefact(
         "recipe": recipe.model_dump(mode="json"),
         "begun_with": begun_with,
     }
+    with contextlib.suppress(MissingExtraError):  # a picture of the training is a convenience
+        draw(out / "training.svg", folder.lines(), folder.looks())
     write_bytes(out / "README.md", card(told, folder.lines()).encode())
     write_bytes(out / "lm_mixup.json", orjson.dumps(told, option=orjson.OPT_INDENT_2))
     return out

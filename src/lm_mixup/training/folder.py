@@ -3,7 +3,7 @@
 ::
 
     OUT/train.json        the settings, the data's hash, versions: written first; a resumed training must match it
-    OUT/log.jsonl         a line every few steps
+    OUT/log.jsonl         a line every few steps; watch.jsonl: what the watch of GRPO saw
     OUT/checkpoints/      what a resumed training goes on from
     OUT/adapter_model.safetensors (or model.safetensors), lm_mixup.json, README.md: the model, written last
 """
@@ -34,6 +34,7 @@ class Folder:
     def __init__(self, path: Path, asked: Mapping[str, Any], *, resume: bool) -> None:
         self.path = path
         self.log = path / "log.jsonl"
+        self.watch = path / "watch.jsonl"
         self.checkpoints = path / "checkpoints"
         self.resume_from = self._open(asked, resume)
         if self.resume_from is not None:
@@ -67,15 +68,23 @@ class Folder:
         write_bytes(self.log, b"".join(_json_line(line) for line in kept))
 
     def lines(self) -> list[dict[str, Any]]:
-        """The log so far."""
-        if not self.log.is_file():
-            return []
-        return [orjson.loads(line) for line in self.log.read_bytes().splitlines() if line.endswith(b"}")]
+        """The log so far; a line that a kill cut short is left out."""
+        return _read(self.log)
+
+    def looks(self) -> list[dict[str, Any]]:
+        """What the watch saw so far (:mod:`lm_mixup.training.watch`)."""
+        return _read(self.watch)
 
     def add(self, line: Mapping[str, Any]) -> None:
         """Add a line to the log."""
         with self.log.open("ab") as file:
             file.write(_json_line(line))
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    return [orjson.loads(line) for line in path.read_bytes().splitlines() if line.endswith(b"}")]
 
 
 def _step(checkpoint: Path) -> int:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import orjson
 
+from lm_mixup.files import write_bytes
 from lm_mixup.ports import Rater
 from lm_mixup.records import Rating
 from lm_mixup.rewards import Rollout, Scored, Scorer
@@ -45,15 +46,14 @@ class Watch:
         judge: Rater | None,
     ) -> None:
         self.every = recipe.watch.every
-        self._path = folder.path / "watch.jsonl"
+        self._path = folder.watch
         self._recipe = recipe
         self._rows = rows
         self._tokenizer = tokenizer
         self._scorer = scorer
         self._judge = judge
         last = folder.lines()[-1]["step"] if folder.lines() else 0
-        known = [orjson.loads(line) for line in self._path.read_bytes().splitlines()] if self._path.is_file() else []
-        self.looks: list[dict[str, Any]] = [look for look in known if look["step"] <= last]
+        self.looks = [look for look in folder.looks() if look["step"] <= last]
 
     def look(self, model: Any, step: int) -> bool:
         """Look once; True where training should stop. A step that was looked at before a kill is not again."""
@@ -67,7 +67,7 @@ class Watch:
             batch=self._recipe.grpo.batch,
         )
         self.looks.append({"step": step, **self._figures(answers)})
-        self._path.write_bytes(b"".join(orjson.dumps(look) + b"\n" for look in self.looks))
+        write_bytes(self._path, b"".join(orjson.dumps(look) + b"\n" for look in self.looks))
         return hacked(self.looks, self._recipe.watch.patience)
 
     def _figures(self, answers: Sequence[Answer]) -> dict[str, Any]:
