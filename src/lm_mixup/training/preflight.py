@@ -48,7 +48,7 @@ class Report:
     reward: float | None
     spread: float | None
     without_spread: float
-    components: dict[str, dict[str, float]]
+    components: dict[str, dict[str, float | None]]
     format_pass: float
     unscored: float
     tokens: float
@@ -65,14 +65,13 @@ class Report:
     def as_text(self) -> str:
         """As lines for people."""
         shown = "\n".join(
-            f"  {name:<10} mean {part['mean']:.3f}   spread in a group {part['spread']:.3f}"
+            f"  {name:<10} mean {part['mean']:.3f}   spread in a group {_shown(part['spread'])}"
             for name, part in self.components.items()
         )
-        reward = "none could be scored" if self.reward is None else f"mean {self.reward:.3f}"
-        spread = "none" if self.spread is None else f"{self.spread:.3f}"
         return (
             f"{self.rollouts} rollouts in {self.groups} groups\n"
-            f"reward      {reward}, spread in a group {spread}, groups without spread {self.without_spread:.0%}\n"
+            f"reward      mean {_shown(self.reward)}, spread in a group {_shown(self.spread)}, "
+            f"groups without spread {self.without_spread:.0%}\n"
             f"{shown}\n"
             f"answers     {self.tokens:.0f} tokens, {self.cut:.0%} cut, {self.format_pass:.0%} in the right form, "
             f"{self.unscored:.0%} without a score\n"
@@ -128,7 +127,7 @@ def preflight(
     a_rollout = (generated - begin + rated - generated) / len(rows) + trained
     a_step = a_rollout * recipe.grpo.mini_batch * recipe.grpo.rollouts
     steps = max_steps or math.ceil(len(found.examples) * recipe.grpo.epochs / recipe.grpo.mini_batch)
-    return _report(scored, answers, recipe.grpo.rollouts, a_step, steps)
+    return report_of(scored, answers, recipe.grpo.rollouts, a_step=a_step, steps=steps, memory_gb=_peak_memory_gb())
 
 
 def _training_seconds(
@@ -151,7 +150,16 @@ def _training_seconds(
     return (time.perf_counter() - begin) / len(shown)
 
 
-def _report(scored: Sequence[Scored], answers: Sequence[Answer], size: int, a_step: float, steps: int) -> Report:
+def report_of(
+    scored: Sequence[Scored],
+    answers: Sequence[Answer],
+    size: int,
+    *,
+    a_step: float,
+    steps: int,
+    memory_gb: float,
+) -> Report:
+    """The report on rollouts in groups of ``size``, one after another; ``a_step`` in seconds."""
     rewards = np.array([math.nan if one.total is None else one.total for one in scored]).reshape(-1, size)
     known = np.isfinite(rewards)
     pairs = known.sum(axis=1) >= 2
@@ -170,9 +178,13 @@ def _report(scored: Sequence[Scored], answers: Sequence[Answer], size: int, a_st
         cut=float(np.mean([answer.cut for answer in answers])),
         seconds_a_step=a_step,
         hours=a_step * steps / 3600,
-        memory_gb=_peak_memory_gb(),
+        memory_gb=memory_gb,
     )
     return Report(**{**asdict(report), "refused": tuple(_refusals(report))})
+
+
+def _shown(value: float | None) -> str:
+    return "none" if value is None else f"{value:.3f}"
 
 
 def _refusals(report: Report) -> list[str]:
@@ -195,8 +207,8 @@ def _refusals(report: Report) -> list[str]:
     return reasons
 
 
-def _components(scored: Sequence[Scored], size: int) -> dict[str, dict[str, float]]:
-    figures: dict[str, dict[str, float]] = {}
+def _components(scored: Sequence[Scored], size: int) -> dict[str, dict[str, float | None]]:
+    figures: dict[str, dict[str, float | None]] = {}
     for name in ("quality", "alignment", "format", "coverage", "grounding"):
         values = np.array([math.nan if (v := one.components.get(name)) is None else v for one in scored])
         if np.isfinite(values).any():
@@ -204,7 +216,7 @@ def _components(scored: Sequence[Scored], size: int) -> dict[str, dict[str, floa
             whole = groups[np.isfinite(groups).all(axis=1)]
             figures[name] = {
                 "mean": float(np.nanmean(values)),
-                "spread": float(np.mean(np.std(whole, axis=1))) if len(whole) else math.nan,
+                "spread": float(np.mean(np.std(whole, axis=1))) if len(whole) else None,
             }
     return figures
 
