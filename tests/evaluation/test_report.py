@@ -61,4 +61,6 @@ def test_the_figure_is_drawn_the_same_each_time_or_its_extra_is_named(tmp_path: 
     draw(found, path)
     assert path.read_bytes() == first
     text = first.decode()
-    assert all(name in text for name in ("extractive", "best-source", "ROUGE-L", "rating: para"))
+    assert all(
+        name in text for name in ("extractive", "best-source", "ROUGE-L", "rating: para", "coverage, less extractive")
+    )

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lm_mixup.evaluation.text import common_words, copy_rate, rouge_l, words_of
+from lm_mixup.evaluation.text import common_words, copy_rate, rouge_l, surplus, words_of
 
 WORDS = st.lists(st.sampled_from(["a", "b", "c", "d", "1984"]), max_size=30)
 
@@ -76,3 +76,16 @@ def test_copy_rate_is_a_share_and_grows_with_the_sources(text: list[str], source
     assert rates == sorted(rates)
     assert all(0.0 <= rate <= 1.0 for rate in rates)
     assert copy_rate(" ".join(text), [" ".join(text)]) == (1.0 if text else 0.0)
+
+
+def test_surplus_is_what_the_reference_does_not_have_or_not_so_often() -> None:
+    assert surplus("The cat sat.", "the CAT sat down") == 0.0
+    assert surplus("the cat sat sat", "the cat sat") == 0.25
+    assert surplus("teh something cat", "the cat") == pytest.approx(2 / 3)
+    assert surplus("", "the cat") == 0.0
+
+
+@given(WORDS, WORDS)
+def test_surplus_is_a_share(text: list[str], reference: list[str]) -> None:
+    assert 0.0 <= surplus(" ".join(text), " ".join(reference)) <= 1.0
+    assert surplus(" ".join(text), " ".join(text + reference)) == 0.0

@@ -20,6 +20,7 @@ import typer
 
 from lm_mixup import __version__
 from lm_mixup.cli import (
+    evaluate_commands,
     file_commands,
     llm_commands,
     mixture_commands,
@@ -63,6 +64,7 @@ setup_commands.register(app)
 rater_commands.register(app)
 mixture_commands.register(app)
 train_commands.register(app)
+evaluate_commands.register(app)
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from lm_mixup.distillers.facts import Keeper, facts_of
 from lm_mixup.evaluation.entrants import Answer
-from lm_mixup.evaluation.text import copy_rate, rouge_l, words_of
+from lm_mixup.evaluation.text import copy_rate, rouge_l, surplus, words_of
 from lm_mixup.mixture.rows import Row
 from lm_mixup.records import TaskType
 from lm_mixup.rewards import coverage_reward, format_reward, grounding_reward
@@ -53,6 +53,11 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
         ),
         "grounding": Measure("grounding", 3, "share of the answer's claims that a source supports"),
         "rouge_l": Measure("ROUGE-L", 3, "F1 of the longest common subsequence of words with the reference, unstemmed"),
+        "surplus": Measure(
+            "surplus",
+            3,
+            "share of the answer's words that the reference does not have, or not so often: noise, repeats, inventions",
+        ),
         WORDS: Measure("words", 1, "words in the answer"),
         "copied": Measure(
             "copied", 3, "share of the answer's words in runs of four or more of one source, the one that gives most"
@@ -63,7 +68,7 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
 )
 """In the order of the tables. Those of text are over the rows with an answer."""
 
-OF_TEXT = ("coverage", "reference_coverage", "grounding", "rouge_l", WORDS, "copied", "fallback")
+OF_TEXT = ("coverage", "reference_coverage", "grounding", "rouge_l", "surplus", WORDS, "copied", "fallback")
 
 Values = dict[str, float]
 """Measures by name; NaN where there is nothing to measure."""
@@ -80,6 +85,7 @@ def measure(row: Row, answer: Answer, references: Keeper | None) -> Values:
         "reference_coverage": _held(references, answer.text),
         "grounding": grounding_reward(answer.text, row.variants, kind),
         "rouge_l": rouge_l(answer.text, row.output),
+        "surplus": surplus(answer.text, row.output),
         WORDS: float(len(words_of(answer.text))),
         "copied": copy_rate(answer.text, row.variants),
         "fallback": float(answer.fallback),

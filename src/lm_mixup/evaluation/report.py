@@ -21,18 +21,11 @@ from lm_mixup.records import TaskType
 
 TABLE, RESULTS, ROWS_FILE = "table.md", "results.json", "rows.parquet"
 
-_BY_TYPE = (
-    m.RATING,
-    m.RATING_AT_LENGTH,
-    "format",
-    m.ALIGNMENT,
-    "coverage",
-    "reference_coverage",
-    "grounding",
-    "rouge_l",
-)
-_COMPARED = (m.RATING, m.RATING_AT_LENGTH, m.ALIGNMENT, "coverage", "reference_coverage", "grounding", "rouge_l")
-_WITH_INTERVAL = (m.RATING, m.RATING_AT_LENGTH, m.ALIGNMENT, "coverage", "reference_coverage", "grounding", "rouge_l")
+_COMPARED = (
+    m.RATING, m.RATING_AT_LENGTH, m.ALIGNMENT, "coverage", "reference_coverage", "grounding", "rouge_l", "surplus",
+)  # fmt: skip
+"""What is given with intervals, and for pairs."""
+_BY_TYPE = ("format", *_COMPARED)
 
 
 def write(found: Evaluation, folder: Path, about: Mapping[str, Any]) -> None:
@@ -175,7 +168,7 @@ def _main(found: Evaluation, scope: str, more: Sequence[str]) -> str:
         figures = found.figures[entrant]
         answered = sum(answer.text is not None for answer in found.answers[entrant])
         cells = [
-            shown(figures[name][scope], _decimals(name), interval=name in _WITH_INTERVAL or name in more)
+            shown(figures[name][scope], _decimals(name), interval=name in _COMPARED or name in more)
             + (
                 f" of {figures[name][scope].rows:,}"
                 if _is_rating(name) and figures[name][scope].rows < answered
