@@ -40,6 +40,10 @@ Floats = npt.NDArray[np.float64]
 SHIPPED = Path(__file__).parent / "weights" / "dolly-v1.npz"
 """The weights that come with the package; the card beside them has the same name and ``.json``."""
 
+REWARD = SHIPPED.with_name("reward-v1.npz")
+JUDGE = SHIPPED.with_name("judge-v1.npz")
+"""Weights for training by rewards, learned from different rows: see :func:`reward_rater`, :func:`independent_judge`."""
+
 FORMAT = 1
 """Layout of the weights file; raised when an older reader could not read a newer file."""
 
@@ -239,3 +243,17 @@ class LearnedRater:
         damage = self.weights.damage.loss(row) if self.weights.damage is not None else 0.0
         value = round(max(RATING_MIN, merit - damage), _DECIMALS)
         return Rating(value, {"merit": round(merit, _DECIMALS), "damage": round(damage, _DECIMALS)})
+
+
+def reward_rater(embedder: Embedder) -> LearnedRater:
+    """The rater for the library behind the quality reward: it imitates the mean of Llama-3.1-8B and Mistral-7B."""
+    return LearnedRater(embedder=embedder, head="llama+mistral", weights=REWARD)
+
+
+def independent_judge(embedder: Embedder) -> LearnedRater:
+    """The judge that watches training by :func:`reward_rater`: it imitates gpt-4o-mini, and learned from other rows.
+
+    Independent in its rater and its rows; its embedder and the kind of its features are the same. How far the two go
+    together, and both with length, is in ``docs/rewards.md``.
+    """
+    return LearnedRater(embedder=embedder, head="gpt-4o-mini", weights=JUDGE)

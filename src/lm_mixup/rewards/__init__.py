@@ -8,7 +8,8 @@ from lm_mixup.rewards.answers import Reading, Rollout, answer_sample, read_answe
 from lm_mixup.rewards.coverage import coverage_reward
 from lm_mixup.rewards.form import format_reward
 from lm_mixup.rewards.grounding import grounding_reward
-from lm_mixup.rewards.quality import quality_reward
+from lm_mixup.rewards.library import mixture_library
+from lm_mixup.rewards.quality import VectorRater, quality_reward
 from lm_mixup.rewards.scorer import COMPONENTS, Scored, Scorer, Weights
 from lm_mixup.rewards.trl import TRLReward, trl_reward
 
@@ -19,12 +20,14 @@ __all__ = [
     "Scored",
     "Scorer",
     "TRLReward",
+    "VectorRater",
     "Weights",
     "alignment_reward",
     "answer_sample",
     "coverage_reward",
     "format_reward",
     "grounding_reward",
+    "mixture_library",
     "quality_reward",
     "read_answer",
     "trl_reward",

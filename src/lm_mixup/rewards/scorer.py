@@ -21,7 +21,7 @@ from lm_mixup.rewards.coverage import coverage_reward
 from lm_mixup.rewards.form import form_of
 from lm_mixup.rewards.grounding import grounding_reward
 from lm_mixup.rewards.quality import Mapping as QualityMapping
-from lm_mixup.rewards.quality import quality_reward
+from lm_mixup.rewards.quality import VectorRater, quality_reward
 
 COMPONENTS = ("quality", "alignment", "format", "coverage", "grounding")
 REFERENCES_KEPT = 4096
@@ -53,8 +53,9 @@ class Scored:
 
     ``total`` is the weighted sum of ``components`` (each 0–1, by name, those of weight 0 for the record); None where a
     component that counts could not be worked out, ``reason`` then says why. ``answer`` is the answer part, None where
-    there is none; ``sample`` what it becomes, ``vector`` (dim,) the embedding of that sample's text; ``rating`` (0–5)
-    and ``cosine`` are what quality and alignment were made of.
+    there is none; ``sample`` what it becomes, ``vector`` (dim,) the embedding of that sample's text, for another
+    rater to rate it without embedding it again; ``rating`` (0–5) and ``cosine`` are what quality and alignment were
+    made of.
     """
 
     total: float | None
@@ -101,9 +102,10 @@ class _Found:
 class Scorer:
     """Scores rollouts.
 
-    ``embedder`` must be the one whose vectors ``library`` holds. Without a library there is no quality, without an
-    embedder neither quality nor alignment; what has a weight must be there. ``mapping`` is that of
-    :func:`quality_reward`, ``threshold`` that of :func:`alignment_reward`.
+    ``library`` is what quality is told by: a rated library (KNN-Bayes, the paper's), or a rater that takes vectors
+    (``raters.learned.reward_rater``); ``embedder`` must be the one whose vectors it understands. Without it there is
+    no quality, without an embedder neither quality nor alignment; what has a weight must be there. ``mapping`` is that
+    of :func:`quality_reward`, ``threshold`` that of :func:`alignment_reward`.
 
     Raises InputError where the library is another embedder's, or a weight asks for what is not there.
     """
@@ -111,7 +113,7 @@ class Scorer:
     def __init__(
         self,
         embedder: Embedder | None,
-        library: RatedLibrary | None,
+        library: RatedLibrary | VectorRater | None,
         weights: Weights | None = None,
         *,
         mapping: QualityMapping = "steps",
@@ -128,7 +130,7 @@ class Scorer:
                 "give both, or set the weight to 0"
             )
         self._embedder = embedder
-        self._rater = None if library is None or embedder is None else KNNBayesRater(library, embedder=embedder)
+        self._rater = _rater_of(library, embedder)
         without = {"quality": self._rater is None, "alignment": embedder is None}
         self._names = tuple(name for name in COMPONENTS if not without.get(name, False))
         self._mapping = mapping
@@ -200,6 +202,12 @@ class Scorer:
         else:
             total, reason = None, f"{lacking}: {_why(lacking, case, rated, found.failure)}"
         return Scored(total, components, answer, sample, vector, rating, cosine, reason)
+
+
+def _rater_of(library: RatedLibrary | VectorRater | None, embedder: Embedder | None) -> VectorRater | None:
+    if library is None or embedder is None:
+        return None
+    return KNNBayesRater(library, embedder=embedder) if isinstance(library, RatedLibrary) else library
 
 
 def _why(lacking: str, case: _Case, rated: Rating | Failure | None, failure: str) -> str:
