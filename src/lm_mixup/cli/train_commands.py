@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from lm_mixup.collaborators import Edge
+    from lm_mixup.ports import Embedder
+    from lm_mixup.raters.library import RatedLibrary
     from lm_mixup.training.recipe import TrainRecipe
 
 Data = Annotated[Path, typer.Option("--data", help="A built or loaded MIXTURE.")]
@@ -66,9 +69,11 @@ def grpo(
     resume: Resume = False,
 ) -> None:
     """Train on MIXTURE's GRPO part, with rewards."""
-    from lm_mixup.training.grpo import train_grpo
+    from lm_mixup.raters.learned import independent_judge
+    from lm_mixup.training.grpo import cold_start, train_grpo
 
     chosen = _recipe(recipe, settings, None)
+    cold_start(model)
     edge, embedder = _embedder()
     folder = train_grpo(
         data,
@@ -77,8 +82,8 @@ def grpo(
         start=model,
         cache_dir=edge.cache_dir,
         embedder=embedder,
-        library=_library(chosen, data, embedder),
-        judge=_judge(embedder),
+        library=_library(chosen, data, embedder, edge),
+        judge=independent_judge(embedder),
         resume=resume,
         max_steps=max_steps,
         progress=_told,
@@ -88,8 +93,8 @@ def grpo(
 
 def preflight(
     data: Data,
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="Write the report here, as JSON.")] = None,
-    model: Start = Path("sft"),
+    model: Start,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Write preflight.json into this folder.")] = None,
     recipe: RecipeOption = None,
     settings: Settings = None,
     max_steps: MaxSteps = None,
@@ -98,9 +103,12 @@ def preflight(
 ) -> None:
     """Sample groups and report what GRPO would see; exit code 2 where nothing can be learned."""
     from lm_mixup.errors import InputError
+    from lm_mixup.files import write_bytes
+    from lm_mixup.training.grpo import cold_start
     from lm_mixup.training.preflight import preflight as look
 
     chosen = _recipe(recipe, settings, None)
+    cold_start(model)
     edge, embedder = _embedder()
     report = look(
         data,
@@ -108,20 +116,25 @@ def preflight(
         start=model,
         cache_dir=edge.cache_dir,
         embedder=embedder,
-        library=_library(chosen, data, embedder),
+        library=_library(chosen, data, embedder, edge),
         groups=groups,
         max_steps=max_steps,
     )
     text = json.dumps(report.as_json(), indent=2)
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(text + "\n", encoding="utf-8")
+        write_bytes(out / "preflight.json", f"{text}\n".encode())
     print(text if json_ else report.as_text())
     if report.refused:
         raise InputError("nothing can be learned like this: " + "; ".join(report.refused))
 
 
-def _embedder() -> tuple[Any, Any]:
+def _library(recipe: TrainRecipe, data: Path, embedder: Embedder, edge: Edge) -> RatedLibrary | None:
+    from lm_mixup.training.reward import reward_library
+
+    return reward_library(recipe.rewards, data, embedder, cache_dir=edge.cache_dir, seed=recipe.seed)
+
+
+def _embedder() -> tuple[Edge, Embedder]:
     from lm_mixup.collaborators import Edge, make_embedder
     from lm_mixup.recipe import Recipe
 

@@ -109,6 +109,7 @@ class RewardSettings(Section):
     library: str | None = Field(
         None, description="Folder of a rated library (lm-mixup library build); empty: made of the SFT part's texts."
     )
+    library_rows: int = Field(2000, ge=20, description="Texts of each task type in a library that is made. [O]")
     shuffled: bool = Field(False, description="Deal the rewards out at random: the control that must not learn. [O]")
 
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from lm_mixup.errors import RecipeError
+from lm_mixup.mixture.load import load_mixture
 from lm_mixup.ports import Embedder
+from lm_mixup.raters.learned import reward_rater
 from lm_mixup.raters.library import RatedLibrary
+from lm_mixup.records import digest
 from lm_mixup.rewards import Scorer, Weights, trl_reward
 from lm_mixup.rewards.alignment import THRESHOLD
+from lm_mixup.rewards.library import mixture_library
 from lm_mixup.rewards.trl import TRLReward
 from lm_mixup.training.recipe import RewardSettings
 
@@ -32,9 +38,29 @@ def make_scorer(settings: RewardSettings, embedder: Embedder | None, library: Ra
     )
 
 
-def load_library(settings: RewardSettings) -> RatedLibrary | None:
-    """The library that the recipe names, if it names one."""
-    return RatedLibrary.load(Path(settings.library)) if settings.library else None
+def reward_library(
+    settings: RewardSettings, data: Path | str, embedder: Embedder, *, cache_dir: Path, seed: int
+) -> RatedLibrary | None:
+    """The library that the recipe names; else one made of the texts of MIXTURE's SFT part in ``data``.
+
+    The latter is rated by :func:`lm_mixup.raters.learned.reward_rater` and kept in the cache: embedding its texts takes
+    minutes. None where quality does not count.
+    """
+    if settings.library:
+        return RatedLibrary.load(Path(settings.library))
+    if not settings.quality:
+        return None
+    rows = [row for row in load_mixture(data) if row.split == "sft"]
+    rater = reward_rater(embedder)
+    key = digest([embedder.key, rater.key, settings.library_rows, seed, [[row.id, *row.variants] for row in rows]])
+    folder = cache_dir / "libraries" / key[:16]
+    if not folder.is_dir():
+        library = mixture_library(rows, embedder, rater, per_type=settings.library_rows, seed=seed)
+        draft = folder.with_name(f"{folder.name}.{os.getpid()}.draft")
+        library.save(draft)
+        with contextlib.suppress(OSError):  # another process was first: its folder is as good
+            draft.rename(folder)
+    return RatedLibrary.load(folder)
 
 
 class Shuffled:
