@@ -12,6 +12,7 @@ from lm_mixup.ledger import Ledger
 from lm_mixup.llm.openai_compatible import OpenAICompatible
 from lm_mixup.llm.scripted import Scripted
 from lm_mixup.ports import Completion, Distiller
+from lm_mixup.prompts.compact import compact
 from lm_mixup.records import Cluster, Distillate, Failure, Message, Sample, TaskType
 from tests.servers.launch import serving
 
@@ -237,9 +238,42 @@ def test_the_key_follows_what_the_result_depends_on():
         LMDistiller(model, repetition_penalty=1.3),
         LMDistiller(model, fallback=Plain()),
         LMDistiller(model, templates={**task_types.TEMPLATES, "cs": "Tell of {category}."}),
+        LMDistiller(model, style="compact"),
+        LMDistiller(model, ask_again=False),
+        LMDistiller(model, stop=("</answer>",)),
     ]
-    assert len({base.key, *(d.key for d in others)}) == 7
+    assert len({base.key, *(d.key for d in others)}) == 10
     assert LMDistiller(model, chunk_clusters=2).key == base.key
+
+
+def test_trained_models_are_asked_in_the_words_they_were_trained_with():
+    model = Scripted({"": good()})
+    (made,) = LMDistiller(model, style="compact", stop=("</answer>",)).distill([cluster()])
+    (prompt,) = model.asked
+    texts = [f"Q: What is tea, {i}?\nA: It is a drink." for i in range(3)]
+    assert prompt.messages == compact(TaskType.QA, texts)
+    assert prompt.stop == ("</answer>",)
+    assert made.answer == FORMS[TaskType.QA]
+
+
+@settings(max_examples=40)
+@given(
+    st.lists(st.tuples(st.text(min_size=1, max_size=3000), st.floats(0, 5)), min_size=1, max_size=8),
+    st.integers(300, 3000),
+)
+def test_the_window_holds_for_trained_models_too(members, window):
+    clusters = cluster(*(sample(i, text) for i, (text, _) in enumerate(members)), ratings=[r for _, r in members])
+    asked = LMDistiller(Scripted({"": good()}), max_input_tokens=window, style="compact").prompt(clusters)
+    # a sample's line that looks like a label costs a space more, and each text may round up
+    assert sum(estimate_tokens(m["content"]) for m in asked.prompt.messages) <= window + 5
+    assert asked.used_ids
+
+
+def test_who_is_not_asked_again_fails_at_once():
+    model = scripted(BAD[0])
+    (failure,) = LMDistiller(model, ask_again=False).distill([cluster()])
+    assert failure.reason == "bad-format"
+    assert len(model.asked) == 1
 
 
 def test_over_http_all_task_types_then_from_the_ledger(tmp_path):

@@ -10,13 +10,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import Literal
 
 from lm_mixup import task_types
 from lm_mixup.errors import InputError
 from lm_mixup.llm import loop
 from lm_mixup.llm.parsing import parse_think_answer
 from lm_mixup.ports import LLM, Completion, Distiller, Prompt
-from lm_mixup.prompts import Template, load, load_file
+from lm_mixup.prompts import Messages, Template, load, load_file
+from lm_mixup.prompts.compact import compact, compact_digest, labelled
 from lm_mixup.prompts.fence import fence_word, fenced, trim_middle
 from lm_mixup.records import Cluster, Distillate, Failure, Sample, TaskType, digest
 
@@ -29,6 +31,7 @@ _TEMPLATE_TOKENS = 64  # what a chat template adds
 _LEAST_INPUT_TOKENS = 64
 _REPEATED_CHARS = 4_000
 _SHOWN_CHARS = 160
+_TWO_DIGITS = 10  # a label is counted as if it had two
 _LEAST_CHARS = 200  # a sample trimmed below this says nothing
 
 
@@ -59,11 +62,14 @@ class LMDistiller:
     ``used_ids`` says which went in, ``think`` ends with a remark. Tokens are counted by ``count_tokens``, else by the
     model's own method of that name, else estimated (:func:`estimate_tokens`).
 
+    ``style`` "compact" asks in the words that trained models were trained with (:mod:`lm_mixup.prompts.compact`):
+    no fences, and ``prompts`` has no effect. Such models know one turn only: set ``ask_again`` to False for them.
+
     A model with a window (``context_tokens``) gets no more than fits beside an answer of ``max_new_tokens``; one whose
     window leaves no room is refused (:class:`InputError`).
 
     ``templates`` turn an item into user turns (:data:`lm_mixup.task_types.TEMPLATES`). ``max_new_tokens``,
-    ``repetition_penalty`` and ``temperature`` go to the model.
+    ``repetition_penalty``, ``temperature`` and ``stop`` go to the model.
     """
 
     def __init__(
@@ -76,6 +82,9 @@ class LMDistiller:
         max_new_tokens: int = 2400,
         repetition_penalty: float = 1.05,
         temperature: float = 0.0,
+        style: Literal["fenced", "compact"] = "fenced",
+        ask_again: bool = True,
+        stop: tuple[str, ...] = (),
         count_tokens: Callable[[str], int] | None = None,
         fallback: Distiller | None = None,
         chunk_clusters: int = 1024,
@@ -90,6 +99,9 @@ class LMDistiller:
         self._max_new_tokens = max_new_tokens
         self._repetition_penalty = repetition_penalty
         self._temperature = temperature
+        self._style = style
+        self._asks_again = ask_again
+        self._stop = stop
         own: Callable[[str], int] | None = getattr(llm, "count_tokens", None)
         self._count = count_tokens or own or estimate_tokens
         self._fallback = fallback
@@ -101,7 +113,11 @@ class LMDistiller:
         instructions = {str(t): template.digest for t, template in self._instructions.items()}
         settings = [self._max_input_tokens, self._max_new_tokens, self._repetition_penalty, self._temperature]
         fallback = self._fallback.key if self._fallback else None
-        parts = [self._llm.key, instructions, self._again.digest, dict(self._templates), settings, fallback]
+        parts: list[object] = [self._llm.key, instructions, self._again.digest, dict(self._templates), settings, fallback]
+        if self._style == "compact":
+            parts.append(compact_digest())
+        if not self._asks_again or self._stop:
+            parts.append([self._asks_again, list(self._stop)])
         return "lm-" + digest(parts)[:16]
 
     @property
@@ -135,7 +151,7 @@ class LMDistiller:
         again: dict[int, Prompt] = {}
         for i, answer in enumerate(await self._llm.complete([a.prompt for a in asked])):
             results[i] = self._read(clusters[i], asked[i], answer)
-            if isinstance(answer, Completion) and isinstance(failure := results[i], Failure):
+            if isinstance(answer, Completion) and isinstance(failure := results[i], Failure) and self._asks_again:
                 again[i] = self._ask_again(clusters[i], asked[i].prompt, answer, failure)
         for i, answer in zip(again, await self._llm.complete(list(again.values())) if again else [], strict=True):
             results[i] = self._read(clusters[i], asked[i], answer)
@@ -144,28 +160,37 @@ class LMDistiller:
     def prompt(self, cluster: Cluster) -> Asked:
         """What is asked about a cluster."""
         texts = [self._member_text(sample) for sample in cluster.samples]
-        # the fence is as long whatever the texts, so that its cost is known before the texts are chosen
-        word = fence_word(cluster.digest, texts)
-        instruction = self._instructions[cluster.task_type]
-        empty = instruction.render(fence=word, count=str(len(texts)), samples="")
-        room = self._max_input_tokens - sum(self._count(message["content"]) for message in empty)
+        word = fence_word(cluster.digest, texts) if self._style == "fenced" else ""
+        room = self._max_input_tokens - sum(self._count(m["content"]) for m in self._messages(cluster, word, []))
         kept, remark = self._fitting(texts, cluster.ratings, word, room)
-        samples = [fenced(word, f"sample {n}", text) for n, text in enumerate(kept.values(), start=1)]
-        messages = instruction.render(fence=word, count=str(len(kept)), samples="\n\n".join(samples))
+        messages = self._messages(cluster, word, list(kept.values()))
         prompt = Prompt(
             cluster.id,
             messages,
             max_tokens=self._max_new_tokens,
             temperature=self._temperature,
             repetition_penalty=self._repetition_penalty,
+            stop=self._stop,
         )
         return Asked(prompt, tuple(cluster.samples[i].id for i in kept), remark)
+
+    def _messages(self, cluster: Cluster, word: str, texts: Sequence[str]) -> Messages:
+        """The prompt over these texts. Its frame costs as much whatever they are, so that it can be counted before."""
+        if self._style == "compact":
+            return compact(cluster.task_type, texts)
+        samples = [fenced(word, f"sample {number}", text) for number, text in enumerate(texts, start=1)]
+        count = str(len(texts) or len(cluster.samples))
+        return self._instructions[cluster.task_type].render(fence=word, count=count, samples="\n\n".join(samples))
+
+    def _framed(self, text: str, word: str) -> str:
+        """A sample as it will stand in the prompt, for counting."""
+        return labelled(_TWO_DIGITS, text) if self._style == "compact" else fenced(word, "sample 00", text)
 
     def _fitting(
         self, texts: Sequence[str], ratings: Sequence[float], word: str, room: int
     ) -> tuple[dict[int, str], str]:
         """The members that fit into ``room`` tokens, in the cluster's order, and a remark on the others."""
-        costs = [self._count(fenced(word, "sample 00", text) + "\n\n") for text in texts]
+        costs = [self._count(self._framed(text, word) + "\n\n") for text in texts]
         kept: dict[int, str] = {}
         best_first = sorted(range(len(texts)), key=lambda i: (-ratings[i], i))
         for i in best_first:
@@ -174,7 +199,7 @@ class LMDistiller:
                 room -= costs[i]
         if not kept:
             i = best_first[0]
-            share = max(0.0, (room - self._count(fenced(word, "sample 00", ""))) / max(1, costs[i]))
+            share = max(0.0, (room - self._count(self._framed("", word))) / max(1, costs[i]))
             cut, left_out = trim_middle(texts[i], max(_LEAST_CHARS, int(0.9 * share * len(texts[i]))))
             kept = {i: cut}
             remark = f"[input trimmed: the best-rated sample alone, {left_out} of its characters left out]"
