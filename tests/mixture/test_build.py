@@ -131,6 +131,7 @@ def test_saved_in_both_layouts_and_described(tmp_path: Path) -> None:
     card = (tmp_path / "ours" / "README.md").read_text()
     assert card.startswith("---\n")
     assert "path: sft.parquet" in card
+    assert "| qa |" in card
     for name in ("types", "variants", "lengths", "ratings", "overlap"):
         assert f"figures/{name}.svg" in card
         assert (tmp_path / "ours" / "figures" / f"{name}.svg").read_text().startswith("<svg")

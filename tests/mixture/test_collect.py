@@ -70,6 +70,8 @@ GERMAN = {
         ({"text": "Too short."}, "too-little-clean-text"),
         ({"question": "was it", "answer": "true", "passage": "Nothing bears on that."}, "passage-does-not-support"),
         (GERMAN, "other-language"),
+        ({"prompt": "Why is that?", "completion": "Because of rain. " * 99}, "too-long"),
+        ({"prompt": "Why?", "completion": "Rain."}, "too-short"),
         ({"statement": "THE ROCK SERVED AS A PRISON in 1900", "answer": "True"}, "all-capitals"),
         ({"nothing": "known"}, "unknown-layout"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -80,6 +81,16 @@ def build(
     coverage: Annotated[
         float, typer.Option("--coverage", min=0, max=1, help="Share of a target's facts its variants must hold.")
     ] = 0.9,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--weight", metavar="DEGRADER=N", help="How often a degrader is drawn, e.g. omission=3; 0: never."
+        ),
+    ] = None,
+    noise: Annotated[
+        list[str] | None,
+        typer.Option("--noise", metavar="KIND=SHARE", help="Share of words that a kind of noise hits, e.g. typo=0.02."),
+    ] = None,
     languages: Annotated[str, typer.Option("--languages", help="Languages to let through; any: all.")] = "en",
     recipe: o.RecipeFile = None,
     set_: o.Settings = None,
@@ -102,11 +113,19 @@ def build(
     from lm_mixup.mixture.card import write_card
     from lm_mixup.mixture.collect import Collector
     from lm_mixup.mixture.cross_topic import CrossTopic
-    from lm_mixup.mixture.degrade import RuleDegrader
+    from lm_mixup.mixture.degrade import WEIGHTS, RuleDegrader
+    from lm_mixup.mixture.noise import RATES, Noise
     from lm_mixup.mixture.rate import Line
     from lm_mixup.mixture.write import ExtractiveWriter
     from lm_mixup.store import Store
 
+    rules = RuleDegrader(
+        seed=seed,
+        mean_variants=variants,
+        coverage=coverage,
+        weights=_changed(WEIGHTS, weights, "--weight", most=math.inf),
+        noise=Noise(_changed(RATES, noise, "--noise", most=1.0)),
+    )
     resolved = o.recipe_from(
         recipe,
         set_,
@@ -122,7 +141,6 @@ def build(
     inner = make_embedder(resolved, edge)
     name = "".join(c if c.isalnum() or c in "-_." else "_" for c in inner.key)
     embedder = CachedEmbedder(inner, Store(out / "store" / f"vectors-{name}", vector_schema(inner.dim)))
-    rules = RuleDegrader(seed=seed, mean_variants=variants, coverage=coverage)
     ledger = Ledger(out / "ledger.sqlite") if asks else None
     try:
         model = _connect(resolved, edge, ledger) if ledger is not None else None
@@ -204,6 +222,24 @@ def push(
 
     token, endpoint = os.environ.get("HF_TOKEN"), os.environ.get("HF_ENDPOINT")
     print(upload(folder, repository, private=not public, token=token, endpoint=endpoint))
+
+
+def _changed(defaults: Mapping[str, float], given: list[str] | None, option: str, *, most: float) -> dict[str, float]:
+    """The defaults with what ``NAME=NUMBER`` says in their place."""
+    from lm_mixup.errors import InputError
+
+    out = dict(defaults)
+    for said in given or []:
+        name, _, number = said.partition("=")
+        try:
+            value = float(number)
+        except ValueError:
+            value = math.nan
+        if name not in defaults or not 0 <= value <= most:
+            top = "" if math.isinf(most) else f" to {most:g}"
+            raise InputError(f"{option} {said}: expected a number from 0{top} for one of {', '.join(defaults)}")
+        out[name] = value
+    return out
 
 
 def _how_many(said: str) -> int | None:

@@ -88,6 +88,7 @@ def text(stats: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
             [[t, *_shares(r["variants"]), *_shares(r["targets"])] for t, r in stats["ratings"].items()],
         ),
         "![ratings](figures/ratings.svg)" if stats["ratings"] else "",
+        *_line(manifest),
         "### Rated below its target, by degrader",
         "Share of the variants with this one degrader that are rated below their target; in brackets the share rated "
         "below the mean of the five targets of the type that are nearest to the variant in length.",
@@ -118,6 +119,25 @@ def text(stats: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
         _table(["source", "rows"], [[name, f"{count:,}"] for name, count in stats["sources"].items()]),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _line(manifest: Mapping[str, Any]) -> list[str]:
+    """Which line the targets had to pass, and how many would pass which."""
+    lines, line = manifest.get("lines"), manifest.get("line")
+    if not lines or not line:
+        return []
+    said = [] if line["at_least"] is None else [f"rated at least {line['at_least']:g}"]
+    if line["drop_share"]:
+        said.append(f"not among the worst-rated {100 * line['drop_share']:g} % of its type")
+    names = [name for name in next(iter(lines.values())) if name != "targets"]
+    return [
+        "### Which line",
+        f"A target was kept if it was {' and '.join(said) or 'rated at all'}. How many reach which rating:",
+        _table(
+            ["type", "targets", *(f"≥ {name.removeprefix('at_least_')}" for name in names)],
+            [[t, f"{found['targets']:,}", *(f"{found[name]:,}" for name in names)] for t, found in lines.items()],
+        ),
+    ]
 
 
 _LENGTHS = (("variants_per_target", "mean"), ("output_words", "median"), ("input_words", "median"))

@@ -31,7 +31,7 @@ from lm_mixup.pool.layout import LayoutFinder
 from lm_mixup.pool.listing import expand
 from lm_mixup.pool.rows import FileReport, RowProblem
 from lm_mixup.records import UNKNOWN_LANGUAGE, Sample, digest
-from lm_mixup.task_types import MCQ, TFQ, from_sample
+from lm_mixup.task_types import MCQ, TFQ, Item, from_sample, render
 from lm_mixup.task_types import detect as detect_task_type
 
 ARTICLE_ENDINGS = (".txt", ".md")
@@ -80,7 +80,8 @@ class _Unfit(Exception):
 
 class Collector:
     """Reads sources. A paragraph has ``min_words`` to ``max_words`` words once it is clean; longer articles are cut
-    into such paragraphs between sentences. ``languages`` are the codes let through (a text too short to tell passes).
+    into such paragraphs between sentences. An item has ``min_item_words`` to ``max_words``. ``languages`` are the codes
+    let through (a text too short to tell passes).
     """
 
     def __init__(
@@ -90,11 +91,13 @@ class Collector:
         max_words: int = 260,
         languages: Sequence[str] = ("en",),
         min_reason_words: int = 4,
+        min_item_words: int = 5,
     ) -> None:
         self._min_words = min_words
         self._max_words = max_words
         self._languages = frozenset(languages)
         self._min_reason_words = min_reason_words
+        self._min_item_words = min_item_words
         self._finder = LayoutFinder(None, {})
 
     def collect(self, paths: Sequence[str | Path], *, limit: int | None = None) -> Collected:
@@ -268,7 +271,10 @@ class Collector:
         says = content_words(reason) - _SAYS_NOTHING and not _ABOUT_ITSELF.search(reason)
         return reason if says and len(reason.split()) >= self._min_reason_words else ""
 
-    def _exercise(self, item: MCQ | TFQ | Any, source: str, passage: tuple[str, ...], group: str) -> Exercise:
+    def _exercise(self, item: Item, source: str, passage: tuple[str, ...], group: str) -> Exercise:
+        words = len(render(item).split())
+        if not self._min_item_words <= words <= self._max_words:
+            raise _Unfit("too-short" if words < self._min_item_words else "too-long")
         return Exercise(f"e-{digest(spoken(item))[:16]}", group, source, item, passage)
 
     def _check_language(self, text: str) -> None:
