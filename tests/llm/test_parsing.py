@@ -196,6 +196,8 @@ ANSWER_SHAPES = [
     ("cut in the tag", "<think>t</think><answer>a</answ", None),
     ("thought cut off", "<think>t and then", None),
     ("empty answer", "<think>t</think><answer> \n </answer>", None),
+    ("many tags", f"<think>{'<answer>' * 900}</think><answer>a</answer>", ("<answer>" * 900, "a", True)),
+    ("tags in a loop", f"<think>{'<answer>' * 1000}</think><answer>a</answer>", None),
     ("no tags", "Q: x\nA: y", None),
     ("empty", "", None),
     ("other tags", "<thinking>t</thinking><final>a</final>", None),

@@ -12,11 +12,15 @@ import re
 import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from types import MappingProxyType
 from typing import Any
 
 # Bounded, possessive white space inside a tag keeps the search linear (a run could be split in many ways).
 _TAG = re.compile(r"<\s{0,4}+(/?)\s{0,4}+(think|answer)\s{0,4}+>", re.IGNORECASE)
+
+_MAX_TAGS = 1_000
+"""A model that writes more tags than this is in a loop."""
 
 JUDGE_KEYS = ("Rarity", "Complexity", "Informativeness", "Overall rating")
 SCALE_MIN, SCALE_MAX = 1, 10
@@ -59,9 +63,12 @@ def parse_think_answer(text: str) -> ThinkAnswer | None:
       begins, and tags inside a think part are part of the thought, up to the first ``</think>``;
     - an answer that is never closed was cut off: None. So is an empty one;
     - an answer that holds another tag: None, except that a tag said twice in a row counts once;
-    - several answers: None, unless they are all the same.
+    - several answers: None, unless they are all the same;
+    - more than a thousand tags: None.
     """
-    tags = [(m.start(), m.end(), m[1] + m[2].lower()) for m in _TAG.finditer(text)]
+    tags = [(m.start(), m.end(), m[1] + m[2].lower()) for m in islice(_TAG.finditer(text), _MAX_TAGS + 1)]
+    if len(tags) > _MAX_TAGS:
+        return None
     kinds = [kind for _, _, kind in tags]
     think, exact, rest = "", True, 0
     position = 0
