@@ -230,6 +230,8 @@ def test_the_figure_of_the_matrix_shows_every_entry():
         text for text in texts if text and "." in text[:2]
     ]
     assert sum(element.tag.endswith("rect") for element in drawn) == 9
+    assert found.estimated
+    assert not curate(observed[:5], build(vectors[:5], 4)).estimated
 
 
 def test_the_golden_curation():

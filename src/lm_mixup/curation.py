@@ -43,6 +43,11 @@ class Curation:
     note: str = ""
 
     @property
+    def estimated(self) -> bool:
+        """Whether T and p were estimated; where they could not be, T is the identity."""
+        return bool((self.transition != np.eye(len(self.classes))).any())
+
+    @property
     def replaced(self) -> Bools:
         """(n,) Flagged and replaced, rather than flagged alone."""
         return self.flagged & (self.confidence >= REPLACE_AT)

@@ -18,8 +18,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lm_mixup import neighbors
+from lm_mixup.curation import transition_svg
 from lm_mixup.embed.cached import CachedEmbedder
-from lm_mixup.files import replacing
+from lm_mixup.files import replacing, write_bytes
 from lm_mixup.ingest import settled_languages
 from lm_mixup.neighbors import Graph
 from lm_mixup.pool.table import PoolTable
@@ -204,6 +205,10 @@ class Steps:
             found = stage.run(rating[rated], self.graph_of_pool(), rated)
             curated[rated], flagged[rated], confidence[rated] = found.curated, found.flagged, found.confidence
             note = found.note
+            drawing = self.run.step("curate") / "transition.svg"
+            drawing.unlink(missing_ok=True)
+            if found.estimated:
+                write_bytes(drawing, transition_svg(found).encode())
             figures = {
                 "classes": found.classes.tolist(),
                 "transition": np.round(found.transition, 4).tolist(),

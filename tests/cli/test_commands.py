@@ -193,10 +193,16 @@ def test_from_file_to_file(pool: Path, tmp_path: Path):
 def test_curate_from_file_to_file_takes_a_raters_column_or_all_of_them_jointly(pool: Path, tmp_path: Path):
     rated = [{"id": r["id"], "ann": r["mark"] + 1, "bob": 4 - r["mark"]} for r in rows()]
     ratings = jsonl(tmp_path / "r.jsonl", [{"id": "sleep-0", "ann": 1, "bob": None}, *rated[:-6], *rated[-2:]])
-    lm_mixup("curate", pool, "--ratings", ratings, "--rater", "bob", "-o", tmp_path / "c.jsonl", "--limit", 9)
+    one = ("curate", pool, "--ratings", ratings, "--rater", "bob", "-o", tmp_path / "c.jsonl")
+    few = lm_mixup(*one, "--limit", 9, "--figure", tmp_path / "few.svg").stderr
+    assert "not drawn" in " ".join(few.split())
+    assert not (tmp_path / "few.svg").exists()
     out = read(tmp_path / "c.jsonl")
     assert [row["rating"] for row in out] == [4 - r["mark"] for r in rows()[:9]]
     assert all({"curated_rating", "flagged", "confidence"} <= set(row) for row in out)
+    lm_mixup(*one, "--figure", tmp_path / "t.svg")
+    assert (tmp_path / "t.svg").read_text().startswith("<svg")
+    assert "--rater NAME" in lm_mixup(*one[:4], "-o", "x", "--figure", tmp_path / "t.svg", code=2).stderr
     assert "ann, bob" in lm_mixup("curate", pool, "--ratings", ratings, "-o", tmp_path / "j.jsonl").stderr
     out = read(tmp_path / "j.jsonl")
     assert [{k: row[k] for k in rows()[0]} for row in out] == rows()

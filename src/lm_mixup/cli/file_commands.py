@@ -156,6 +156,10 @@ def curate(
     output: Output = None,
     ratings: o.RatingsFile = None,
     rater: o.RatingsColumn = None,
+    figure: Annotated[
+        Path | None,
+        typer.Option("--figure", metavar="T.svg", help="Draw the transition matrix, true to observed class."),
+    ] = None,
     recipe: o.RecipeFile = None,
     settings: o.Settings = None,
     columns: o.Columns = None,
@@ -165,7 +169,11 @@ def curate(
 ) -> None:
     """Correct ratings by their neighbours; several raters jointly, unless --rater picks one."""
     if output is None:
-        return _on_run("curate", paths, settings, quiet)
+        _on_run("curate", paths, settings, quiet)
+        if figure is not None:
+            _copy_figure(Path(paths[0]), figure)
+        return None
+    from lm_mixup.errors import InputError
     from lm_mixup.pool.ratings import read_all_ratings
 
     resolved = o.recipe_from(recipe, settings, columns=columns, limit=limit)
@@ -173,6 +181,10 @@ def curate(
     if ratings is not None:
         given = read_all_ratings(ratings, raters=None if rater is None else [rater])
     if given is not None and len(given.raters) > 1:
+        if figure is not None:
+            raise InputError(
+                f"--figure {figure}: raters curated jointly have no transition matrix; give --rater NAME too"
+            )
         return _curate_together(paths, output, resolved, given, quiet, work)
     with _job(paths, output, resolved, given.of() if given else None, quiet, work) as job:
         for step in (job.walk.embed, job.walk.graph, job.walk.rate, job.walk.curate):
@@ -180,7 +192,20 @@ def curate(
         table = job.walk.run.read_records("curate")
         names = ("rating", "curated_rating", "flagged", "confidence")
         _write(output, _added(job, {name: table.column(name).to_pylist() for name in names}))
+        if figure is not None:
+            _copy_figure(job.walk.run.folder, figure)
     return None
+
+
+def _copy_figure(run: Path, figure: Path) -> None:
+    """Copy a run's figure of the transition matrix, or say why there is none."""
+    from lm_mixup.cli import console
+
+    drawn = run / "curate" / "transition.svg"
+    if drawn.is_file():
+        shutil.copyfile(drawn, figure)
+    else:
+        console.err.print(f"{figure}: not drawn, for no transition matrix was estimated", markup=False)
 
 
 def _curate_together(
