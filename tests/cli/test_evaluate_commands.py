@@ -83,13 +83,16 @@ def test_prompted_models_take_part(mixture: Path, judge: str, tmp_path: Path) ->
     made = call(
         *options(mixture, judge, tmp_path / "out"), "--types", "para,cs", "--limit", 8, "--json", "-q",
         "--distiller", f"base=lm:scripted:{script}", "--distiller", f"scripted:{script}",
+        "--distiller", f"compact:scripted:{script}",
     )  # fmt: skip
     told: dict[str, Any] = json.loads(made.splitlines()[-1])
-    assert list(told["distillers"]) == ["base", "scripted:model.json"]
+    assert list(told["distillers"]) == ["base", "scripted:model.json", "compact:scripted:model.json"]
     assert told["rows"]["types"] == {"cs": 4, "para": 4}
     base = told["distillers"]["base"]
     assert base["without_answer_or_rating"] == {"bad-format": 4}  # "A text." is no category and statement
     assert base["figures"]["format"]["para"]["value"] == 1.0
+    compact = told["distillers"]["compact:scripted:model.json"]
+    assert compact["without_answer_or_rating"] == {"bad-format": 8}
 
 
 def test_prompts_go_out_and_answers_come_back(mixture: Path, tmp_path: Path) -> None:

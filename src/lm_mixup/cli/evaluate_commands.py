@@ -52,7 +52,8 @@ def mixture(
         typer.Option(
             "--distiller",
             metavar="[NAME=]SPEC",
-            help="extractive, best-source, reference, file:ANSWERS.jsonl, lm:MODEL (MODEL as in --llm). Repeatable.",
+            help="extractive, best-source, reference, file:ANSWERS.jsonl, lm:MODEL, compact:MODEL (MODEL as in --llm). "
+            "Repeatable.",
         ),
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="The folder to write; the same command goes on in it.")],

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from lm_mixup.errors import InputError
 
@@ -24,7 +24,8 @@ MODELS = ("openai", "openai-batch", "openvino", "transformers", "llama-cpp", "sc
 
 DISTILLERS = (
     "extractive, best-source, reference, file:ANSWERS.jsonl, "
-    "lm:MODEL or MODEL (a prompted model: openai:NAME@URL, openvino:NAME_OR_PATH, transformers:PATH …)"
+    "lm:MODEL or MODEL (a prompted model: openai:NAME@URL, openvino:NAME_OR_PATH, transformers:PATH …), "
+    "compact:MODEL (asked with the prompt of trained models)"
 )
 JUDGES = "independent, learned[:HEAD], weights:FILE.npz[:HEAD], knn-bayes:FOLDER, cascade:FOLDER, llm:MODEL"
 
@@ -78,19 +79,21 @@ class Specs:
         if kind == "file" and rest:
             answers = Given.read(Path(rest))
             return Entrant(name, answers, answers.said)
-        if kind == "lm" and rest:
-            return self._prompted(name, rest)
+        if kind in ("lm", "compact") and rest:
+            return self._prompted(name, rest, "fenced" if kind == "lm" else "compact")
         if kind in MODELS and rest:
-            return self._prompted(name, spec)
+            return self._prompted(name, spec, "fenced")
         raise InputError(f"--distiller {_safe(given)}: expected one of {DISTILLERS}")
 
-    def _prompted(self, name: str, spec: str) -> Entrant:
+    def _prompted(self, name: str, spec: str, style: Literal["fenced", "compact"]) -> Entrant:
         from lm_mixup.distillers.lm import LMDistiller
         from lm_mixup.evaluation.entrants import Entrant, Overheard
 
         heard = Overheard(self.model(spec))
         distiller = LMDistiller(
             heard,
+            style=style,
+            ask_again=False,
             max_new_tokens=self._decoding.max_new_tokens,
             repetition_penalty=self._decoding.repetition_penalty,
         )
