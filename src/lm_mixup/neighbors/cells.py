@@ -7,15 +7,12 @@ All is done in the order of the cells, in blocks of rows that do not depend on o
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from lm_mixup.neighbors.partition import BLOCK, Partition, in_blocks
 from lm_mixup.neighbors.search import (
     NEVER,
     Float16s,
@@ -29,22 +26,12 @@ from lm_mixup.neighbors.search import (
 )
 
 UInt64s = npt.NDArray[np.uint64]
-T = TypeVar("T")
-
-_BLOCK = 1 << 15
-"""Rows that a thread searches for at once: 48 MB at 384 dimensions."""
 
 _PART = 384
 """Rows that are multiplied with a cell at once: their products stay in the processor's cache."""
 
-_WIDE = 1024
-"""Rows that are compared with all centres at once."""
-
 _REFINE_ROWS = 2048
 """Rows that a thread refines at once."""
-
-_ITERATIONS = 6
-"""Of k-means. More move the centres, but not the neighbours found."""
 
 _STEP = 4
 """After its own cell a row looks into 4 cells, then 16, then 64; what was found is sorted in between."""
@@ -55,69 +42,25 @@ _NOTHING = np.uint64((1 << 48) - 1)
 
 
 class Cells:
-    """``rows`` (n, dim), no two of them equal, in ``cells_per_root`` × √n cells; they are held as float32.
+    """``rows`` (n, dim), no two of them equal, in the cells of a :class:`Partition` with these settings.
 
-    The partition is found on ``train_per_cell`` rows a cell, drawn with ``seed``. ``threads`` blocks are worked on at
-    once, as many as there are processors by default; the threads of numpy's products come on top. Their numbers
-    change nothing but last bits of the products.
+    The rows are held as float32. ``threads`` blocks of rows are worked on at once; their number changes nothing.
     """
 
     def __init__(self, rows: Floats, *, seed: int, threads: int | None, cells_per_root: float, train_per_cell: int):
-        count = len(rows)
-        cells = max(1, min(count, 1 << 16, int(cells_per_root * count**0.5)))
-        self._threads = threads or os.cpu_count() or 1
-        drawn = np.random.default_rng(seed).permutation(count)[: max(1, train_per_cell) * cells]
-        self._train(unit(rows[drawn]), cells)
-        of = np.empty(count, np.uint16)
-        for low, high, nearest in self._each(count, _BLOCK, lambda low, high: self._nearest(unit(rows[low:high]))):
-            of[low:high] = nearest
+        count, self._threads = len(rows), threads
+        self._partition = Partition(
+            rows, seed=seed, threads=threads, cells_per_root=cells_per_root, train_per_cell=train_per_cell
+        )
         # from here on rows are told by their place in the order of the cells
-        self.order = np.argsort(of, kind="stable").astype(np.int32)
+        self.order = np.argsort(self._partition.of, kind="stable").astype(np.int32)
         self.place = np.empty(count, np.int32)
         self.place[self.order] = np.arange(count, dtype=np.int32)
-        self._cell = of[self.order]
-        self._starts = np.searchsorted(self._cell, np.arange(cells + 1))
+        self._cell = self._partition.of[self.order]
+        self._starts = np.searchsorted(self._cell, np.arange(len(self._partition.centres) + 1))
         self._rows = np.empty(rows.shape, np.float32)
-        for low in range(0, count, _BLOCK):
-            self._rows[low : low + _BLOCK] = unit(rows[self.order[low : low + _BLOCK]])
-
-    def _each(self, count: int, size: int, work: Callable[[int, int], T]) -> Iterator[tuple[int, int, T]]:
-        """``(start, stop, work(start, stop))`` for each block of so many, in order."""
-        blocks = [(low, min(low + size, count)) for low in range(0, count, size)]
-        with ThreadPoolExecutor(self._threads) as pool:
-            for (low, high), done in zip(blocks, pool.map(lambda block: work(*block), blocks), strict=True):
-                yield low, high, done
-
-    def _train(self, rows: Float32s, cells: int) -> None:
-        """Lloyd's k-means on the sphere, from the first rows on; a centre that no row is nearest to stays."""
-        self._centres = rows[:cells].copy()
-        of = np.empty(len(rows), np.uint16)
-        for _ in range(_ITERATIONS):
-            for low, high, nearest in self._each(len(rows), _BLOCK, lambda low, high: self._nearest(rows[low:high])):
-                of[low:high] = nearest
-            by = np.argsort(of, kind="stable")
-            present, begins = np.unique(of[by], return_index=True)
-            self._centres[present] = unit(np.add.reduceat(rows[by], begins, axis=0))
-
-    def _nearest(self, rows: Float32s) -> npt.NDArray[np.uint16]:
-        """The cell whose centre is nearest to each row."""
-        parts = [
-            (rows[low : low + _WIDE] @ self._centres.T).argmax(axis=1).astype(np.uint16)
-            for low in range(0, len(rows), _WIDE)
-        ]
-        return np.concatenate(parts)
-
-    def _closest(self, start: int, stop: int, count: int) -> npt.NDArray[np.uint16]:
-        """(rows, count) The cells nearest to each of these rows: its own, and then by their centres, nearest first."""
-        out = np.empty((stop - start, count), np.uint16)
-        for low in range(start, stop, _WIDE):
-            high = min(low + _WIDE, stop)
-            table = -(self._rows[low:high] @ self._centres.T)
-            table[np.arange(high - low), self._cell[low:high]] = NEVER
-            best = np.argpartition(table, count - 1, axis=1)[:, :count]
-            by = np.argsort(np.take_along_axis(table, best, axis=1), axis=1, kind="stable")
-            out[low - start : high - start] = np.take_along_axis(best, by, axis=1)
-        return out
+        for low in range(0, count, BLOCK):
+            self._rows[low : low + BLOCK] = unit(rows[self.order[low : low + BLOCK]])
 
     def tune(self, k: int, *, target: float, tolerance: float, sample: int, seed: int) -> tuple[int, Int64s, Float16s]:
         """How many cells to look into so that the share ``target`` of the k nearest is found, in ``sample`` rows' mean.
@@ -125,7 +68,7 @@ class Cells:
         A row within ``tolerance`` of the exact k-th similarity counts as found. Also returns the sampled rows (their
         numbers) and their exact k-th similarities.
         """
-        count, cells = len(self._rows), len(self._centres)
+        count, cells = len(self._rows), len(self._partition.centres)
         drawn = np.sort(np.random.default_rng([seed, 1]).permutation(count)[: min(sample, count)])
         places = self.place[drawn]
         queries = self._rows[places]
@@ -133,11 +76,11 @@ class Cells:
         exact = search_exact(queries, self._rows, k, own=places.astype(np.int64))[1][:, -1]
         least = np.nextafter(exact, np.float16(-2))
         rank = np.empty((len(drawn), cells), np.int64)
-        closest = np.concatenate([self._closest(place, place + 1, cells) for place in places.tolist()])
+        closest = self._partition.closest(queries, self._cell[places], cells)
         np.put_along_axis(rank, closest.astype(np.int64), np.arange(cells)[None], axis=1)
         found = np.zeros((len(drawn), cells), np.int64)
-        for low in range(0, count, _BLOCK):
-            table = queries @ self._rows[low : low + _BLOCK].T
+        for low in range(0, count, BLOCK):
+            table = queries @ self._rows[low : low + BLOCK].T
             row, column = np.nonzero(table > (least.astype(np.float32) - tolerance)[:, None])
             other = column + low
             row, other = row[places[row] != other], other[places[row] != other]
@@ -155,14 +98,16 @@ class Cells:
         """
         count = len(self._rows)
         keys = np.empty((count, k), np.uint64)
-        for low, high, found in self._each(count, _BLOCK, lambda low, high: self._search(low, high, k, probes)):
+        for low, high, found in in_blocks(
+            count, BLOCK, self._threads, lambda low, high: self._search(low, high, k, probes)
+        ):
             keys[low:high] = found
         ids = np.empty((count, k), np.int32)
         similarities = np.empty((count, k), np.float16)
         near = (keys & _ROW).astype(np.int32)
         reach = min(reach, k)
-        for low, high, found in self._each(
-            count, _REFINE_ROWS, lambda low, high: self._refine(low, keys[low:high], near, reach)
+        for low, high, found in in_blocks(
+            count, _REFINE_ROWS, self._threads, lambda low, high: self._refine(low, keys[low:high], near, reach)
         ):
             rows = self.order[low:high]
             ids[rows], similarities[rows] = (found & _ROW).astype(np.int32), _similarity(found)
@@ -170,7 +115,8 @@ class Cells:
 
     def _search(self, start: int, stop: int, k: int, probes: int) -> UInt64s:
         """(rows, k) Keys of the nearest others of the rows at these places."""
-        cells = self._closest(start, stop, min(probes, len(self._centres)))
+        probes = min(probes, len(self._partition.centres))
+        cells = self._partition.closest(self._rows[start:stop], self._cell[start:stop], probes)
         best = self._own(start, stop, k)
         low, width = 1, _STEP
         while low < cells.shape[1]:
