@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from lm_mixup.embed.cached import CachedEmbedder, vector_schema
 from lm_mixup.errors import RecipeError
 from lm_mixup.ports import LLM, Distiller, Embedder, Rater
+from lm_mixup.raters.cascade_rater import Cascade
 from lm_mixup.recipe import Recipe
 from lm_mixup.run_folder import Run
 from lm_mixup.steps import Collaborators
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 EMBEDDED_MODEL = "all-minilm-l6-v2"
 KEY_VARIABLES = ("LM_MIXUP_API_KEY", "OPENAI_API_KEY")
 """Environment variables that may hold an endpoint's key, the first that is set counts."""
+
+BATCH_ROUNDS = 2
+"""Of a cascade whose judge is asked by a batch endpoint: each may take a day."""
 
 
 @dataclass(frozen=True)
@@ -166,25 +170,44 @@ class _Models:
         return self._connected[spec]
 
 
-def _rater(recipe: Recipe, embedder: CachedEmbedder, models: _Models) -> Rater:
+def make_judge(recipe: Recipe, run: Run, edge: Edge, spec: str) -> Rater:
+    """A judge as ``rate`` and ``llm`` set it, that asks the model ``spec`` on the run's ledger."""
+    rate = recipe.rate.model_copy(update={"llm": spec, "judges": []})
+    return _judge(recipe.model_copy(update={"rate": rate}), _Models(recipe, run, edge, None, False, None))
+
+
+def _judge(recipe: Recipe, models: _Models) -> Rater:
+    """The judge that ``rate`` describes, or a panel of several."""
+    from lm_mixup.raters.judge import LLMJudge
+
+    settings = recipe.rate
+    judges = {
+        spec: LLMJudge(
+            models.get(spec or settings.llm, f"rate.rater: {settings.rater}"),
+            temperature=settings.temperature,
+            draws=settings.draws,
+            expected=settings.expected,
+        )
+        for spec in settings.judges or [""]
+    }
+    if len(judges) == 1:
+        return next(iter(judges.values()))
+    from lm_mixup.raters.panel import Panel
+
+    return Panel({f"{number} {judge.model}": judge for number, judge in enumerate(judges.values(), start=1)})
+
+
+def _rater(recipe: Recipe, embedder: CachedEmbedder, models: _Models) -> Rater | Cascade:
     if recipe.rate.rater == "judge":
-        from lm_mixup.raters.judge import LLMJudge
+        return _judge(recipe, models)
+    if recipe.rate.rater == "cascade":
+        from lm_mixup.raters.cascade import Plan
 
-        settings = recipe.rate
-        judges = {
-            spec: LLMJudge(
-                models.get(spec or settings.llm, "rate.rater: judge"),
-                temperature=settings.temperature,
-                draws=settings.draws,
-                expected=settings.expected,
-            )
-            for spec in settings.judges or [""]
-        }
-        if len(judges) == 1:
-            return next(iter(judges.values()))
-        from lm_mixup.raters.panel import Panel
-
-        return Panel({f"{number} {judge.model}": judge for number, judge in enumerate(judges.values(), start=1)})
+        judge = _judge(recipe, models)
+        plan = Plan(share=recipe.rate.judge_share, seed=recipe.seed)
+        if getattr(judge, "at_once", None):
+            plan = replace(plan, rounds=BATCH_ROUNDS)
+        return Cascade(judge, plan=plan)
     if recipe.rate.rater == "knn-bayes":
         from lm_mixup.raters.knn_bayes import KNNBayesRater
         from lm_mixup.raters.library import RatedLibrary

@@ -2,7 +2,7 @@
 
 ::
 
-    pool → embed → graph → rate → curate → cluster → distill → rerate → select → train set
+    pool → embed → graph → (cascade →) rate → curate → cluster → distill → rerate → select → train set
 
 Each step has a key: the hash of its settings, its collaborators' keys and the outputs that it reads. A step whose
 manifest has the same key is skipped.
@@ -16,6 +16,9 @@ from typing import Any
 
 from lm_mixup import __version__, train_set
 from lm_mixup.files import write_bytes
+from lm_mixup.ports import Rater
+from lm_mixup.raters.cascade_rater import Cascade
+from lm_mixup.raters.training import MIN_ROWS
 from lm_mixup.recipe import Recipe, dump
 from lm_mixup.run_folder import UNITS, Manifest, Run, step_key, summary
 from lm_mixup.steps import Collaborators, Silent, Steps, Watcher, Work
@@ -51,9 +54,27 @@ class Walk:
             "graph", lambda: self.steps.graph(before), reads=("embed",), settings=settings, seed=self.seed
         )
 
+    def learn(self) -> Manifest | None:
+        """Where the rater is a cascade: train it on the rows to be rated. None where there is nothing to learn.
+
+        A pool of fewer rows than one can learn from is rated by the judge alone.
+        """
+        cascade = self.hands.rater
+        if not isinstance(cascade, Cascade):
+            return None
+        if len(self.steps.unrated()) < MIN_ROWS:
+            self.steps.raters = (cascade.judge, cascade.judge)
+            return None
+        manifest = self._step(
+            "cascade", lambda: self.steps.learn(cascade), reads=("pool", "embed"), cascade=cascade.key
+        )
+        self.steps.raters = cascade.raters(self.run.step("cascade"), embedder=self.hands.embedder)
+        return manifest
+
     def rate(self) -> Manifest:
         """Rate every sample that did not come with a rating."""
-        return self._step("rate", self.steps.rate, reads=("pool",), rater=self.hands.rater.key)
+        rater, _ = self._raters()
+        return self._step("rate", self.steps.rate, reads=("pool",), rater=rater.key)
 
     def curate(self) -> Manifest:
         """Correct the ratings, and split high from low."""
@@ -73,7 +94,8 @@ class Walk:
     def rerate(self) -> Manifest:
         """Rate the distillates with the same rater."""
         line = self.run.need("curate").figures["high_line"]
-        return self._step("rerate", self.steps.rerate, reads=("distill",), rater=self.hands.rater.key, line=line)
+        _, rater = self._raters()
+        return self._step("rerate", self.steps.rerate, reads=("distill",), rater=rater.key, line=line)
 
     def select(self) -> Manifest:
         """Take the budget from the high originals and the distillates that rated high."""
@@ -99,9 +121,16 @@ class Walk:
         return {
             "lm_mixup": __version__,
             "embedder": self.hands.embedder.key,
-            "rater": self.hands.rater.key,
+            "rater": self._raters()[0].key,
             "distiller": self.hands.distiller.key,
         }
+
+    def _raters(self) -> tuple[Rater, Rater]:
+        """Who rates the pool, and who the distillates."""
+        if self.steps.raters is None:
+            self.learn()
+        assert self.steps.raters is not None
+        return self.steps.raters
 
     def _step(self, name: str, work: Callable[[], Work], *, reads: tuple[str, ...], **depends: object) -> Manifest:
         outputs = {read: self.run.need(read).output for read in reads}

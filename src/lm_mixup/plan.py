@@ -2,7 +2,8 @@
 
 They go through the run's own ledger, so that the run does not pay for the ratings again. The clusters are stand-ins
 (rows of one group, drawn at random), since the real ones are known only when everything is rated; their distillates are
-the price of the plan.
+the price of the plan. Of a cascade it is known how many rows its judge is asked about, but not which: the intervals
+reach from rows as they are to the longest ones, and from no distillate asked about to all.
 
 Every figure is an interval that should hold nine times in ten: bootstrap over the sampled records for tokens, requests,
 time and price a record (a share of the pool for the number of clusters, by Wilson's interval), times the number of
@@ -14,16 +15,19 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.compute as pc
 
 from lm_mixup.ledger import Ledger
 from lm_mixup.llm.metered import Cost, Metered
 from lm_mixup.pool.table import PoolTable
 from lm_mixup.ports import LLM, Distiller, Rater
+from lm_mixup.raters.cascade_rater import Cascade
+from lm_mixup.raters.training import MIN_ROWS
 from lm_mixup.recipe import Recipe
 from lm_mixup.records import Cluster, Distillate, Rating, Sample, rating_class
 from lm_mixup.run_folder import Run
@@ -35,6 +39,9 @@ LEVEL = 0.9
 _Z = 1.645  # of a two-sided interval at that level
 _ROUNDS = 2000
 _STOOD_IN = "plan-"  # ids of clusters that only a plan knows
+_FEWEST_CLUSTERS, _MOST_CLUSTERS = 0.7, 1.2
+"""Of rows by mean size: rows without a near neighbour are left out, and sizes come out as the rows lie."""
+
 _MARGIN = 0.1  # of the sample's mean: twenty records do not show the tail of the lengths
 
 Interval = tuple[float, float]
@@ -83,6 +90,15 @@ class Estimate:
     seconds: Interval
     usd: Interval | None
 
+    def widened(self, factor: float) -> Estimate:
+        """The same where a record may take up to ``factor`` as much to read."""
+
+        def wider(interval: Interval) -> Interval:
+            return interval[0], interval[1] * factor
+
+        usd = None if self.usd is None else wider(self.usd)
+        return replace(self, prompt_tokens=wider(self.prompt_tokens), seconds=wider(self.seconds), usd=usd)
+
     def as_json(self) -> dict[str, Any]:
         """As lists of two numbers; whole numbers but for seconds and dollars."""
         whole = ("records", "requests", "prompt_tokens", "completion_tokens")
@@ -93,7 +109,7 @@ class Estimate:
 
 
 def plan(
-    run: Run, recipe: Recipe, rater: Rater, distiller: Distiller, meters: Meters, *, items: int = 20
+    run: Run, recipe: Recipe, rater: Rater | Cascade, distiller: Distiller, meters: Meters, *, items: int = 20
 ) -> dict[str, Any]:
     """Rate and distil ``items`` sampled records of the run's pool, and say what all of it will take.
 
@@ -104,6 +120,10 @@ def plan(
     unrated = np.flatnonzero(pool.column("rating").is_null().to_numpy(zero_copy_only=False))
     rows = np.sort(rng.choice(unrated, min(items, len(unrated)), replace=False))
     samples = pool.rows(rows)
+    asked, cascade = len(unrated), None
+    if isinstance(rater, Cascade):
+        cascade, rater = rater, rater.judge
+        asked = cascade.plan.questions(asked) if asked >= MIN_ROWS else asked
     ratings, rated = _timed(lambda: rater.rate(samples), [s.id for s in samples], meters)
     clusters = _stand_ins(pool, recipe, rng, items)
     made, distilled = _timed(lambda: distiller.distill(clusters), [c.id for c in clusters], meters)
@@ -111,14 +131,16 @@ def plan(
     _, rerated = _timed(lambda: rater.rate(again), [s.id for s in again], meters)
 
     low = _share_low(ratings, recipe)
-    number = (low[0] * len(pool) / recipe.cluster.mean_size, low[1] * len(pool) / recipe.cluster.mean_size)
+    clusters_at_mean = len(pool) / recipe.cluster.mean_size
+    number = (low[0] * clusters_at_mean * _FEWEST_CLUSTERS, low[1] * clusters_at_mean * _MOST_CLUSTERS)
     counted = run.manifest("distill")
     if counted is not None:
         number = (float(counted.in_),) * 2
+    longest = _longest(pool, unrated, rows, rated, asked) if cascade else 1.0
     stages = {
-        "rate": _estimate(rated, (float(len(unrated)),) * 2, rng),
+        "rate": _estimate(rated, (float(asked),) * 2, rng).widened(longest),
         "distill": _estimate(distilled, number, rng),
-        "rerate": _estimate(rerated, number, rng),
+        "rerate": _estimate(rerated, (0.0, number[1]) if cascade else number, rng),
     }
     return {
         "run": str(run.folder),
@@ -155,6 +177,24 @@ def _stand_ins(pool: PoolTable, recipe: Recipe, rng: np.random.Generator, count:
         texts: list[Sample] = pool.rows(members)
         clusters.append(as_cluster(f"{_STOOD_IN}{number}", texts, [0.0] * len(texts)))
     return clusters
+
+
+def _longest(
+    pool: PoolTable, unrated: npt.NDArray[np.int64], rows: npt.NDArray[np.int64], rated: Sampled, asked: int
+) -> float:
+    """How many times the tokens of an average question one about the ``asked`` longest rows takes, at least 1.
+
+    By the straight line through the sampled rows' lengths and tokens.
+    """
+    chars = pc.binary_length(pool.column("messages")).to_numpy().astype(np.float64)
+    tokens = np.array([cost.prompt_tokens for cost in rated.costs], dtype=np.float64)
+    if len(tokens) < 2 or not tokens.any() or np.ptp(chars[rows]) == 0:
+        return 1.0
+    slope = max(0.0, float(np.cov(chars[rows], tokens, bias=True)[0, 1] / chars[rows].var()))
+    mean = float(chars[unrated].mean())
+    top = float(np.sort(chars[unrated])[::-1][:asked].mean())
+    average = float(tokens.mean()) + slope * (mean - float(chars[rows].mean()))
+    return max(1.0, 1.0 + slope * (top - mean) / max(average, 1.0))
 
 
 def _share_low(ratings: Sequence[object], recipe: Recipe) -> Interval:

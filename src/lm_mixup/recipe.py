@@ -87,10 +87,17 @@ class NeighborSettings(Section):
 class RateSettings(Section):
     """Step 1: rate every sample 0-5."""
 
-    rater: Literal["learned", "judge", "knn-bayes"] = Field(
+    rater: Literal["learned", "judge", "cascade", "knn-bayes"] = Field(
         "learned",
-        description="learned (embedded, no key), judge (an LLM; the paper's way, needs rate.llm or llm.model) or knn-bayes "
-        "(neighbours in a rated library, needs rate.library).",
+        description="learned (embedded, no key), judge (an LLM; the paper's way, needs rate.llm or llm.model), cascade (a "
+        "judge for a part of the pool, what it teaches for the rest) or knn-bayes (neighbours in a rated library, needs "
+        "rate.library).",
+    )
+    judge_share: float = Field(
+        0.2,
+        gt=0,
+        le=1,
+        description="Of cascade: the share of the pool's rows that the judge is asked about, at least 50 rows. [O]",
     )
     head: str = Field("gpt-4o-mini", description="Which head of the learned rater: whose ratings it imitates. [O]")
     weights: str | None = Field(

@@ -8,6 +8,7 @@
       STAGE/       records.parquet               + manifest.json     (rate curate cluster distill rerate select)
       embed/       vectors.npy                   + manifest.json
       graph/       ids.npy, similarities.npy     + manifest.json
+      cascade/     cascade.json, head.npz        + manifest.json     where the rater is a cascade
       store/       what was worked out, by content: vectors-KEY/ ratings-KEY/ distillates-KEY/
       ledger.sqlite  every LLM request and its answer
 
@@ -41,6 +42,7 @@ STAGES = ("rate", "curate", "cluster", "distill", "rerate", "select")
 UNITS = {
     "embed": "samples",
     "graph": "samples",
+    "cascade": "questions",
     "rate": "samples",
     "curate": "samples",
     "cluster": "samples",
@@ -50,7 +52,7 @@ UNITS = {
 }
 """What each step counts."""
 
-_RECORDS = {"pool": "records.arrow", "embed": "vectors.npy", "graph": "ids.npy"}
+_RECORDS = {"pool": "records.arrow", "embed": "vectors.npy", "graph": "ids.npy", "cascade": "cascade.json"}
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from lm_mixup.ingest import settled_languages
 from lm_mixup.neighbors import Graph
 from lm_mixup.pool.table import PoolTable
 from lm_mixup.ports import Distiller, Rater
+from lm_mixup.raters.cascade_rater import Cascade, CascadeRater
 from lm_mixup.recipe import Recipe, in_tokens, parse_budget
 from lm_mixup.records import Cluster, Distillate, digest, rating_class
 from lm_mixup.run_folder import UNITS, Manifest, Run
@@ -73,10 +74,13 @@ class Silent:
 
 @dataclass(frozen=True)
 class Collaborators:
-    """Who does the work: the embedder (remembering), the rater and the distiller of a run."""
+    """Who does the work: the embedder (remembering), the rater and the distiller of a run.
+
+    A rater may be a cascade that the run trains on its pool.
+    """
 
     embedder: CachedEmbedder
-    rater: Rater
+    rater: Rater | Cascade
     distiller: Distiller
 
 
@@ -100,6 +104,8 @@ class Steps:
         self.recipe = recipe
         self.hands = hands
         self.watcher = watcher
+        self.raters: tuple[Rater, Rater] | None = None if isinstance(hands.rater, Cascade) else (hands.rater,) * 2
+        """Who rates the pool, and who the distillates; None: a cascade that is not trained yet."""
 
     @cached_property
     def pool(self) -> PoolTable:
@@ -148,20 +154,50 @@ class Steps:
             del out
         return Work(rows, rows)
 
+    def unrated(self) -> npt.NDArray[np.int64]:
+        """The rows of the pool that did not come with a rating."""
+        return np.flatnonzero(self.pool.column("rating").is_null().to_numpy(zero_copy_only=False))
+
+    def learn(self, cascade: Cascade) -> Work:
+        """Train a cascade on the rows to be rated: its judge rates a part, and what it says teaches the rest."""
+        rows = self.unrated()
+        self._start("cascade", cascade.plan.questions(len(rows)))
+        card = cascade.train(
+            self.run.step("cascade"),
+            embedder=self.hands.embedder,
+            vectors=self.vectors if len(rows) == len(self.pool) else self.vectors[rows],
+            fetch=lambda at: self.pool.rows(rows[at]),
+            progress=self._advance("cascade"),
+        ).card
+        figures = {name: card[name] for name in ("rows", "rounds")}
+        failed = card["asked"] - card["judged"]
+        return Work(card["asked"], card["judged"], failed=failed, figures=figures)
+
     def rate(self) -> Work:
         """Rate every sample that did not come with a rating."""
         self._start("rate", len(self.pool))
-        at_once = _at_once(self.hands.rater, _RATE_ROWS)
-        stage = RateStage(self.hands.rater, self._ratings(), chunk_rows=at_once)
+        rater, _ = self._raters()
+        at_once = _at_once(rater, _RATE_ROWS)
+        stage = RateStage(rater, self._ratings(rater), chunk_rows=at_once)
         given = iter(self.pool.column("rating").to_pylist())
         together = _together(self.pool.batches(), at_once)
         batches = ((samples, [next(given) for _ in samples]) for samples in together)
         self._write_batches("rate", rate_stage.SCHEMA, stage.run(batches, self._advance("rate")))
         table = self.run.read_records("rate", ["rating", "reason"])
-        return _worked(len(table), table.column("rating").null_count, table.column("reason"))
+        work = _worked(len(table), table.column("rating").null_count, table.column("reason"))
+        if isinstance(rater, CascadeRater):
+            asked, judged, rows = (rater.card[name] for name in ("asked", "judged", "rows"))
+            failed = f" ({asked - judged} questions failed)" if judged < asked else ""
+            said = f"the judge rated {judged} of {rows} rows{failed}; what it taught rates the rest"
+            work.notes = (*work.notes, said)
+        return work
 
-    def _ratings(self) -> Any:
-        return self.run.store("ratings", self.hands.rater.key, rate_stage.STORE_SCHEMA)
+    def _ratings(self, rater: Rater) -> Any:
+        return self.run.store("ratings", rater.key, rate_stage.STORE_SCHEMA)
+
+    def _raters(self) -> tuple[Rater, Rater]:
+        assert self.raters is not None  # the walk trains a cascade before anybody rates
+        return self.raters
 
     def graph(self, before: Manifest | None) -> Work:
         """Find every row's nearest rows; ``before`` is the manifest of the graph that stands there, if any."""
@@ -315,10 +351,14 @@ class Steps:
             yield distill_stage.read(pa.Table.from_batches([batch]))
 
     def rerate(self) -> Work:
-        """Rate the distillates with the same rater, and count those below the high line as dropped."""
+        """Rate the distillates with the same rater, and count those below the high line as dropped.
+
+        A cascade shows its judge those that may be high.
+        """
         self._start("rerate", self.run.need("distill").kept)
-        at_once = _at_once(self.hands.rater, _RATE_ROWS)
-        stage = RateStage(self.hands.rater, self._ratings(), chunk_rows=at_once)
+        _, rater = self._raters()
+        at_once = _at_once(rater, _RATE_ROWS)
+        stage = RateStage(rater, self._ratings(rater), chunk_rows=at_once)
         samples = _together(([made.as_sample() for made in batch] for batch in self._distillates()), at_once)
         batches = ((batch, [None] * len(batch)) for batch in samples)
         self._write_batches("rerate", rate_stage.SCHEMA, stage.run(batches, self._advance("rerate")))

@@ -12,10 +12,11 @@ import pytest
 from typer.testing import CliRunner
 
 from lm_mixup.cli.main import app
-from lm_mixup.errors import LMMixupError
-from lm_mixup.raters.learned import Weights
+from lm_mixup.errors import BudgetError, LMMixupError
+from lm_mixup.raters.learned import SHIPPED, Weights
 from lm_mixup.raters.library import RatedLibrary
 from tests.cli.test_commands import jsonl, lm_mixup
+from tests.servers.launch import serving
 
 HASHING = ("--set", "embed.model=hashing")
 ROWS = 90
@@ -72,6 +73,29 @@ def test_train_writes_a_head_a_rater_and_a_card(trained: tuple[Path, dict[str, A
     card = json.loads(lm_mixup("rater", "card", out, "--json").stdout)
     assert card["heads"] == ["merit", "ruler", "mean"]
     assert card["card"]["rated_rows"] == ROWS
+    # texts of four words repeat themselves, which the raters of this pool do not mind: they are believed
+    assert weights.damage is None
+    assert card["card"]["damage_model"].startswith("none; the shipped one would cost 0.")
+
+
+def test_the_damage_model_comes_along_where_the_ratings_do_not_contradict_it(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    places = ["the harbour of Genoa", "a mill near Leeds", "the old bridge at Mostar", "a farm in Jutland"]
+    pool, ratings = [], []
+    for i in range(80):
+        said = (
+            f"In {1800 + i} the council bought {rng.choice(places)} and turned it into a school for {i + 20} children."
+        )
+        pool.append({"id": f"r{i}", "instruction": f"Question {i}?", "input": "", "output": said})
+        ratings.append({"id": f"r{i}", "mine": int(rng.integers(6))})
+    given = ("--ratings", jsonl(tmp_path / "ratings.jsonl", ratings))
+    out = tmp_path / "mine.npz"
+    shown = lm_mixup("rater", "train", jsonl(tmp_path / "pool.jsonl", pool), *given, "-o", out, *HASHING, "-q").stdout
+    assert "damage model: shipped; it costs at most 0.00" in shown
+    kept, shipped = Weights.load(out), Weights.load(SHIPPED)
+    assert all(
+        np.array_equal(kept.arrays()[name], a) for name, a in shipped.arrays().items() if name.startswith("damage")
+    )
 
 
 def test_trained_weights_are_compared_with_the_ratings_they_imitate(
@@ -121,6 +145,39 @@ def test_a_library_is_built_shown_and_asked(rated: tuple[Path, Path], tmp_path: 
     (pair,) = json.loads(compared.stdout.splitlines()[-1])["pairs"]
     assert pair["rows"] == ROWS
     assert pair["correlation"]["value"] > 0.3
+
+
+def test_live_judges_are_asked_once_and_compared(rated: tuple[Path, Path], tmp_path: Path) -> None:
+    pool, ratings = rated
+    with serving("--faults", "prose=0.05,http-500=0.05", "--logprobs") as server:
+        judges = [f"judge:openai:{model}@{server.url}" for model in ("one", "two")]
+        chosen = ("--ratings", ratings, "--rater", "merit", "--live", judges[0], "--live", judges[1])
+        options = ("--limit", 30, "--work", tmp_path / "work", *HASHING, "--json", "-q")
+        first = json.loads(lm_mixup("rater", "compare", pool, *chosen, *options).stdout.splitlines()[-1])
+        asked = server.requests
+        assert first["raters"] == ["merit", *judges]
+        pair = next(p for p in first["pairs"] if (p["first"], p["second"]) == tuple(judges))
+        assert 28 <= pair["rows"] <= 30
+        assert asked >= 60
+        again = json.loads(lm_mixup("rater", "compare", pool, *chosen, *options).stdout.splitlines()[-1])
+        assert server.requests - asked <= 4  # what had failed is asked once more
+        assert again["pairs"] == first["pairs"]
+        drawn = ("--set", "rate.draws=3", "--set", "rate.temperature=1.0")
+        several = json.loads(
+            lm_mixup("rater", "compare", pool, "--live", judges[0], *drawn, *options).stdout.splitlines()[-1]
+        )
+        assert several["draws"][judges[0]]["draws"] == 3
+        # the caps of a recipe hold here too
+        capped = refused_by_budget(
+            "rater", "compare", pool, "--live", judges[1], "--limit", 30, "--set", "llm.max_requests=5", *HASHING, "-q"
+        )
+        assert "--max-requests 5: 5 spent" in capped
+
+
+def refused_by_budget(*arguments: object) -> str:
+    result = CliRunner().invoke(app, list(map(str, arguments)))
+    assert isinstance(result.exception, BudgetError), result.output
+    return str(result.exception)
 
 
 def test_a_library_smaller_than_k_and_other_mistakes_say_what_to_do(rated: tuple[Path, Path], tmp_path: Path) -> None:

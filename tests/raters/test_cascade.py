@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lm_mixup.errors import InputError, ModelError, RatingsError
-from lm_mixup.raters.cascade import Floats, Ints, Plan, _worth_calling, learn
-from lm_mixup.raters.cascade_rater import CascadeRater, train
+from lm_mixup.raters.cascade import Floats, Ints, Plan, _worth_calling, learn, luck_of
+from lm_mixup.raters.cascade_rater import Cascade, CascadeRater, train
 from lm_mixup.raters.features import FEATURES
 from lm_mixup.records import Failure, Message, Rating, Sample
 from tests.fakes import WordEmbedder
@@ -212,11 +213,114 @@ def test_the_rater_it_leaves_knows_the_judges_word_and_rates_the_rest(tmp_path: 
     truth = LengthJudge().rate(pool)
     judged = [i for i, name in enumerate(by) if name == "judge"]
     assert 60 <= len(judged) <= 80
-    assert all(got[i] == Rating(truth[i].value, {"by": "judge"}) for i in judged)
+    assert all(got[i].value == truth[i].value for i in judged)
+    assert all(0 <= got[i].details["learned"] <= 5 for i in judged)
     assert rater.rate(pool[::-1])[::-1] == got
     back = CascadeRater.load(tmp_path / "c", embedder=embedder)
     assert back.key == rater.key
     assert back.rate(pool[:20]) == got[:20]
+
+
+class Counting(LengthJudge):
+    """The same, and remembers whom it was asked about."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def rate(self, asked):
+        self.asked += [s.digest for s in asked]
+        return super().rate(asked)
+
+
+def trained(folder: Path, pool: list[Sample], judge: Counting, **plan: float) -> Cascade:
+    embedder = WordEmbedder()
+    cascade = Cascade(judge, plan=Plan(**plan))
+    cascade.train(
+        folder,
+        embedder=embedder,
+        vectors=embedder.embed([s.text for s in pool]),
+        fetch=lambda rows: [pool[i] for i in rows],
+        progress=lambda _: None,
+    )
+    return cascade
+
+
+def test_what_is_made_from_the_pool_is_shown_to_the_judge_where_it_may_be_high(tmp_path: Path) -> None:
+    pool, judge = samples(300), Counting()
+    cascade = trained(tmp_path, pool, judge, share=0.4)
+    first, second = cascade.raters(tmp_path, embedder=WordEmbedder())
+    assert first.key != second.key
+    fresh = [replace(s, id=f"new-{s.id}", messages=(Message("user", "Say it."), s.messages[1])) for s in pool]
+    judge.asked.clear()
+    by_head = first.rate(fresh)
+    assert judge.asked == []
+    both = second.rate(fresh)
+    assert second.rate(fresh[::-1])[::-1] == both
+    unsure = {s.digest for s, r in zip(fresh, by_head, strict=True) if r.value >= 3.5}
+    assert unsure <= set(judge.asked)
+    assert 0 < len(set(judge.asked)) < len(fresh)
+    for sample, head, told in zip(fresh, by_head, both, strict=True):
+        if sample.digest not in judge.asked:
+            assert told == head
+        elif isinstance(told, Rating):
+            assert told.value == LengthJudge().rate([sample])[0].value
+            assert told.details == {"by": "judge", "learned": head.value}
+        else:
+            assert told.reason == "refused"  # a failure is never a number
+    # what the judge has seen is not asked again
+    judge.asked.clear()
+    second.rate(pool[:50])
+    seen = {s.digest for s, r in zip(pool[:50], first.rate(pool[:50]), strict=True) if r.details["by"] == "judge"}
+    assert not seen & set(judge.asked)
+
+
+def test_an_edited_row_leaves_nearly_all_questions_as_they_were(tmp_path: Path) -> None:
+    pool = samples(600)
+    before, after = Counting(), Counting()
+    trained(tmp_path / "one", pool, before, share=0.3)
+    edited = [*pool[:100], replace(pool[100], messages=(Message("user", "Another."), Message("assistant", "word1")))]
+    trained(
+        tmp_path / "two",
+        [*edited, *pool[101:], Sample("x", pool[3].messages[:1] + edited[100].messages[1:])],
+        after,
+        share=0.3,
+    )
+    assert len(set(after.asked) - set(before.asked)) <= 0.15 * len(before.asked)
+
+
+def test_a_judge_that_takes_many_at_a_time_is_given_a_round_at_once(tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    class Batch(LengthJudge):
+        at_once = 50_000
+
+        def rate(self, asked):
+            calls.append(len(asked))
+            return super().rate(asked)
+
+    cascade = Cascade(Batch(), plan=Plan(share=0.5, rounds=2))
+    pool, embedder = samples(400), WordEmbedder()
+    vectors = embedder.embed([s.text for s in pool])
+    cascade.train(
+        tmp_path,
+        embedder=embedder,
+        vectors=vectors,
+        fetch=lambda rows: [pool[i] for i in rows],
+        progress=lambda _: None,
+    )
+    assert calls == [50, 75, 75]
+    assert cascade.raters(tmp_path, embedder=embedder)[1].at_once == 50_000
+    assert cascade.raters(tmp_path, embedder=embedder)[0].at_once is None
+
+
+def test_luck_is_the_contents_and_the_seeds() -> None:
+    luck = luck_of(["a", "b", "a"], 0)
+    assert luck[0].tolist() == luck[2].tolist() != luck[1].tolist()
+    assert luck_of(["a"], 1).tolist() != luck[:1].tolist()
+    many = luck_of([str(i) for i in range(4000)], 0)
+    assert (many > 0).all()
+    assert (many <= 1).all()
+    assert np.abs(np.quantile(many, [0.1, 0.5, 0.9], axis=0) - [[0.1], [0.5], [0.9]]).max() < 0.03
 
 
 def test_a_folder_without_a_cascade_is_named(tmp_path: Path) -> None:

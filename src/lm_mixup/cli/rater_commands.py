@@ -34,6 +34,10 @@ Files = Annotated[list[Path] | None, typer.Option("--ratings", help="Ratings: id
 Names = Annotated[list[str] | None, typer.Option("--rater", help="Only this column. Repeatable.")]
 
 
+DAMAGE_MAY_COST = 0.01
+"""Of a head's rank correlation with the ratings that it learned from: above, trained weights get no damage model."""
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     rater = typer.Typer(help="Train, compare and read up on raters.", no_args_is_help=True)
@@ -53,6 +57,7 @@ class _Desk:
     """A pool that was read, and who embeds its rows."""
 
     run: Run
+    recipe: Recipe
     pool: PoolTable
     embedder: CachedEmbedder
 
@@ -80,7 +85,7 @@ def _desk(pools: list[str], work: Path, recipe: Recipe, quiet: bool) -> Iterator
         watch.finish("pool", manifest, cached=cached)
         inner = make_embedder(recipe, Edge.of(os.environ, watch.download))
         embedder = CachedEmbedder(inner, held.store("vectors", inner.key, vector_schema(inner.dim)))
-        yield _Desk(held, PoolTable(held.records("pool")), embedder)
+        yield _Desk(held, recipe, PoolTable(held.records("pool")), embedder)
 
 
 def _work(output: Path) -> Path:
@@ -145,6 +150,7 @@ def train(
 ) -> None:
     """Train a learned rater on your own ratings; several raters get a head each, and one for their mean."""
     import shutil
+    from functools import partial
 
     import numpy as np
 
@@ -153,7 +159,7 @@ def train(
     from lm_mixup.files import file_digest
     from lm_mixup.raters import training
     from lm_mixup.raters.features import matrix
-    from lm_mixup.raters.learned import Weights
+    from lm_mixup.raters.learned import SHIPPED, Weights
 
     if output.suffix != ".npz":
         raise InputError(f"--output {output}: expected a name that ends in .npz; the card is written beside it (.json)")
@@ -182,20 +188,30 @@ def train(
             "rated_rows": int(rated.sum()),
             "seed": seed,
         }
-        weights, reports = training.train(
+        learn = partial(
+            training.train,
             np.concatenate(vectors),
             np.concatenate(features),
             {name: values[rated] for name, values in by_rater.items()},
             embedders=[desk.embedder.key],
             settings=training.Settings(seed=seed),
         )
+        # signs of damage are the same whoever rates and whatever embeds; ratings that say otherwise are believed
+        shipped = Weights.load(SHIPPED).damage
+        weights, reports = learn(damage=shipped)
+        costs = max(report.merit_alone - report.spearman.value for report in reports.values())
+        card |= {"damage_model": f"shipped; it costs at most {max(0.0, costs):.3f} of Spearman here"}
+        if costs > DAMAGE_MAY_COST:
+            weights, reports = learn(damage=None)
+            card |= {"damage_model": f"none; the shipped one would cost {costs:.3f} of Spearman here"}
     told = {name: tables.head_figures(report) for name, report in reports.items()}
-    Weights(weights.embedders, weights.heads, None, {**card, "heads": told}).save(output)
+    Weights(weights.embedders, weights.heads, weights.damage, {**card, "heads": told}).save(output)
     shutil.rmtree(_work(output))
     if as_json:
         print(json.dumps({"weights": str(output), "digest": weights.digest(), **card, "heads": told}))
         return
     tables.print_heads(told)
+    print(f"damage model: {card['damage_model']}")
     print(f"wrote {output} and {output.with_suffix('.json')}")
 
 
@@ -419,14 +435,9 @@ def _live(spec: str, desk: _Desk) -> Rater:
 
         return CascadeRater.load(Path(rest), embedder=desk.embedder)
     if kind == "judge" and rest:
-        from lm_mixup.collaborators import Edge
-        from lm_mixup.ledger import Ledger
-        from lm_mixup.llm.connect import connect
-        from lm_mixup.raters.judge import LLMJudge
+        from lm_mixup.collaborators import Edge, make_judge
 
-        edge = Edge.of(os.environ)
-        ledger = desk.run.resources.enter_context(Ledger(desk.run.folder / "ledger.sqlite"))
-        return LLMJudge(connect(rest, api_key=edge.api_key(), ledger=ledger, cache_dir=edge.cache_dir))
+        return make_judge(desk.recipe, desk.run, Edge.of(os.environ), rest)
     raise InputError(
         f"--live {spec}: expected learned[:HEAD], weights:FILE.npz[:HEAD], knn-bayes:FOLDER, cascade:FOLDER, judge:LLM"
     )

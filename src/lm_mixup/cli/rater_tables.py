@@ -27,6 +27,7 @@ def head_figures(report: Report) -> dict[str, Any]:
     return {
         "rows": report.rows,
         "spearman": interval(report.spearman),
+        "spearman_without_damage": _number(report.merit_alone),
         "length_alone": interval(report.length),
         "beyond_length": interval(report.beyond_length),
         "high_auc": _number(report.high_auc),

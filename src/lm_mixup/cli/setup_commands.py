@@ -134,15 +134,17 @@ def _examine(recipe: Path | None, settings: list[str] | None) -> dict[str, Any]:
     extras = {extra: {name: version_of(name) for name in modules} for extra, modules in EXTRAS.items()}
     would_use = {
         "embedder": resolved.embed.model,
-        "rater": resolved.rate.rater if resolved.rate.rater == "judge" else f"learned ({resolved.rate.head})",
+        "rater": f"learned ({resolved.rate.head})" if resolved.rate.rater == "learned" else resolved.rate.rater,
         "distiller": resolved.distill.distiller,
         "llm": resolved.llm.model or "none",
     }
     problems = []
     if resolved.embed.model == EMBEDDED_MODEL and None in extras["embedded"].values():
         problems.append('the embedded defaults are not installed: pip install "lm-mixup[embedded]"')
-    needs_llm = "judge" in would_use["rater"] or would_use["distiller"] == "lm"
-    if needs_llm and not (resolved.llm.model or resolved.rate.llm or resolved.distill.llm):
+    judges = resolved.rate.rater in ("judge", "cascade")
+    judge_named = resolved.llm.model or resolved.rate.llm or resolved.rate.judges
+    distiller_named = resolved.llm.model or resolved.distill.llm
+    if (judges and not judge_named) or (resolved.distill.distiller == "lm" and not distiller_named):
         problems.append("the recipe needs a language model and names none: set llm.model")
     return {
         "version": __version__,

@@ -17,8 +17,9 @@ a random choice and against longest-first: ``docs/raters/cascade.md``.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from itertools import product
 from typing import Any
 
@@ -29,7 +30,7 @@ from lm_mixup.errors import InputError, RatingsError
 from lm_mixup.raters.cascade_numbers import apart, auc, chance_of, held_out, principal, ridge, scaled, standard
 from lm_mixup.raters.features import FEATURES
 from lm_mixup.raters.learned import Head, interpolate
-from lm_mixup.raters.training import CLASSES, MIN_ROWS, class_knots, folds_of
+from lm_mixup.raters.training import CLASSES, MIN_ROWS, class_knots
 from lm_mixup.records import RATING_MAX, RATING_MIN
 
 Floats = npt.NDArray[np.float64]
@@ -58,7 +59,7 @@ class Plan:
 
     A row that was not judged
     is called high from a chance of ``margin`` × the expected F1 on; 0.5 is best for true chances, and chances of
-    picked rows are overestimated.
+    picked rows are overestimated. From a chance of ``unsure`` on, something new may be high (:attr:`Learned.unsure`).
     """
 
     share: float = 0.2
@@ -75,11 +76,16 @@ class Plan:
     blend: float = 0.03
     length: float = 1.0
     margin: float = 0.6
+    unsure: float = 0.1
     seed: int = 0
 
     def __post_init__(self) -> None:
         if not 0 < self.share <= 1:
             raise InputError(f"cascade: expected a share of the pool in (0, 1], got {self.share:g}")
+
+    def questions(self, rows: int) -> int:
+        """How many of so many rows the judge is asked about."""
+        return min(rows, max(MIN_ROWS, round(self.share * rows)))
 
 
 @dataclass(frozen=True)
@@ -99,7 +105,7 @@ class Learned:
 
     ``rows`` (m,) were asked about, in this order, and the judge said ``said`` (m,), NaN where it failed. ``ratings``
     (n,): the judge's word where there is one, else the head's. ``high_chance`` (n,): 0 or 1 for judged rows; for the
-    others a rough one, good for ordering them.
+    others a rough one, good for ordering them. ``unsure``: the head's rating from which on something new may be high.
     """
 
     rows: Ints
@@ -108,6 +114,7 @@ class Learned:
     high_chance: Floats
     head: Head
     rounds: tuple[Round, ...]
+    unsure: float
 
 
 def learn(
@@ -118,8 +125,12 @@ def learn(
     plan: Plan | None = None,
     start: Floats | None = None,
     chosen: Ints | None = None,
+    luck: Floats | None = None,
 ) -> Learned:
     """Choose rows, ask, learn, and rate all: ``vectors`` (n, dim), ``features`` (n, n_features).
+
+    ``luck`` (n, 2): each row's luck in drawing, uniform in (0, 1]. Where it comes from the rows' content
+    (:func:`luck_of`), a pool with a few rows changed has nearly the same rows chosen. None: drawn by the plan's seed.
 
     ``start`` (n,): what a cheap rater says of every row (the shipped learned one, for example). It helps to choose
     the rows, beside length, as far as the judge turns out to agree with it; what is learned rests on the judge alone.
@@ -133,10 +144,11 @@ def learn(
         raise RatingsError(
             f"cascade: expected a pool of at least {MIN_ROWS} rows, got {rows}; let the judge rate them all"
         )
-    learning = _Learning(vectors, features, ask, plan, start)
+    luck = 1.0 - np.random.default_rng(plan.seed).random((rows, 2)) if luck is None else luck
+    learning = _Learning(vectors, features, ask, plan, start, luck)
     if chosen is not None:
         return learning.on(chosen)
-    return learning.run(min(rows, max(MIN_ROWS, round(plan.share * rows))))
+    return learning.run(plan.questions(rows))
 
 
 @dataclass(frozen=True)
@@ -163,9 +175,10 @@ class _Learning:
         ask: Ask,
         plan: Plan,
         start: Floats | None,
+        luck: Floats,
     ) -> None:
         self._ask, self._plan = ask, plan
-        self._rng = np.random.default_rng(plan.seed)
+        self._luck = luck
         self._low, self._high, clean, self._mean, self._scale = scaled(features)
         self._centre, self._directions, reduced = principal(vectors, plan.directions)
         # the regression's table: what the vectors say, then the features
@@ -229,9 +242,9 @@ class _Learning:
         even = self._even = round(self._plan.spread * size)
         place = np.argsort(np.argsort(self._guess, kind="stable"), kind="stable")
         tilted = ((place + 1) / len(place)) ** self._plan.tilt
-        first = apart(self._table[:, : self._dim], np.ones(len(tilted)), even, self._rng)
+        first = apart(self._table[:, : self._dim], np.ones(len(tilted)), even, self._luck[:, 0])
         tilted[first] = 0.0
-        return np.concatenate([first, apart(self._table[:, : self._dim], tilted, size - even, self._rng)])
+        return np.concatenate([first, apart(self._table[:, : self._dim], tilted, size - even, self._luck[:, 0])])
 
     def _fit(self) -> _Fit:
         rows, said = self._judged()
@@ -243,7 +256,7 @@ class _Learning:
         target = said + plan.lift * high
         part = self._table[rows]
         grid = [self._penalty(*pair) for pair in product(plan.vector_penalties, plan.feature_penalties)]
-        unseen = held_out(part, target, grid, folds_of(len(rows), plan.folds, plan.seed))
+        unseen = held_out(part, target, grid, _folds(self._luck[rows, 1], plan.folds))
         shares, strength = self._worth(unseen, rows, high)
         fitted = [ridge(part, target, penalty) for penalty in grid]
         weights = np.einsum("g,gc->c", shares, np.stack([w for w, _ in fitted]))
@@ -312,7 +325,12 @@ class _Learning:
         ratings[rest] = [interpolate(raw, knots) for raw in fit.raw[rest].tolist()]
         ratings[rows] = said
         asked = np.array(self._rows, dtype=np.int64), np.array(self._said)
-        return Learned(*asked, ratings, chance, head, tuple(self._rounds))
+        return Learned(*asked, ratings, chance, head, tuple(self._rounds), self._unsure(fit, knots))
+
+    def _unsure(self, fit: _Fit, knots: Floats) -> float:
+        """The head's rating where the chance of being high reaches the plan's, and never above the line itself."""
+        may_be = fit.raw[fit.chance >= self._plan.unsure]
+        return min(self._line, interpolate(float(may_be.min()), knots)) if len(may_be) else self._line
 
     def _corrected(self, chance: Floats) -> Floats:
         """Chances of rows that were left over, brought down where they cannot all be right.
@@ -346,6 +364,20 @@ class _Learning:
         place = np.empty(len(rest), dtype=np.int64)
         place[np.argsort(-fit.raw[rest], kind="stable")] = np.arange(len(rest))
         return np.asarray((place[:, None] < counts[None, :]).sum(axis=1), dtype=np.float64)
+
+
+def luck_of(digests: Sequence[str], seed: int) -> Floats:
+    """(n, 2) each row's luck, uniform in (0, 1], from its content hash and ``seed``; equal content has equal luck."""
+    hashed = [blake2b(f"{seed} {digest}".encode(), digest_size=8).digest() for digest in digests]
+    numbers = np.frombuffer(b"".join(hashed), dtype="<u4").reshape(-1, 2)
+    return (numbers.astype(np.float64) + 1.0) / 2.0**32
+
+
+def _folds(luck: Floats, folds: int) -> Ints:
+    """(m,) the fold of each row: of equal size, by luck."""
+    place = np.empty(len(luck), dtype=np.int64)
+    place[np.argsort(luck, kind="stable")] = np.arange(len(luck))
+    return place * folds // len(luck)
 
 
 def _around(raw: float, rating: float) -> Floats:

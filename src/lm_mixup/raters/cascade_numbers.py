@@ -47,14 +47,16 @@ def principal(vectors: npt.NDArray[np.floating[Any]], wanted: int) -> tuple[Floa
     return centre, directions, reduced
 
 
-def apart(points: Floats, weights: Floats, size: int, rng: np.random.Generator) -> Ints:
+def apart(points: Floats, weights: Floats, size: int, luck: Floats) -> Ints:
     """``size`` rows drawn one after the other by weight × squared distance to the nearest row drawn (k-means++).
 
-    From 1,024 rows on they are drawn a few at a time.
+    ``luck`` (n,) in (0, 1] decides, a row's the same in each draw: of exponential clocks that run at a row's odds, the
+    first to ring wins. From 1,024 rows on they are drawn a few at a time.
     """
     weights, chosen = weights.copy(), np.empty(0, dtype=np.int64)
     if size <= 0:
         return chosen
+    clock = -np.log(luck) + 1e-12
     squared, far = (points**2).sum(axis=1), np.ones(len(points))
     while len(chosen) < size:
         odds = weights * far
@@ -63,7 +65,9 @@ def apart(points: Floats, weights: Floats, size: int, rng: np.random.Generator) 
             odds = np.where(np.isin(np.arange(len(points)), chosen), 0.0, weights + 1e-12)
             left = len(points) - len(chosen)
         step = 1 if not len(chosen) else min(left, size - len(chosen), max(1, size // 1024))
-        new = rng.choice(len(points), size=step, replace=False, p=odds / odds.sum())
+        rings = np.full(len(points), np.inf)
+        np.divide(clock, odds, out=rings, where=odds > 0)
+        new = np.argsort(rings, kind="stable")[:step] if step > 1 else np.array([int(rings.argmin())])
         nearest = (squared[:, None] + squared[new][None, :] - 2.0 * points @ points[new].T).min(axis=1)
         far = np.maximum(nearest, 0.0) if not len(chosen) else np.minimum(far, np.maximum(nearest, 0.0))
         weights[new] = 0.0

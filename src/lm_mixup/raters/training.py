@@ -62,12 +62,14 @@ class Report:
     ``ratings`` (n,) are the cross-validated ratings. ``spearman`` is their rank correlation with the rater's,
     ``length`` that of the completion's length alone, ``beyond_length`` the partial rank correlation given that length.
     ``shares`` (6, 2): share of each class, by the head and by the rater. ``high_auc``: the chance that a row which
-    the rater calls high (class ≥ 4) is rated above one that it does not.
+    the rater calls high (class ≥ 4) is rated above one that it does not. ``merit_alone`` is the rank correlation
+    without the damage model.
     """
 
     rows: int
     ratings: Floats
     spearman: Interval
+    merit_alone: float
     length: Interval
     beyond_length: Interval
     shares: Floats
@@ -234,13 +236,13 @@ def cross_validate(
 ) -> Report:
     """The report of a head trained ``folds`` times on all but one fold (choices made inside). Intervals: ``draws``."""
     fold = folds_of(len(ratings), folds, settings.seed)
-    rated = np.empty(len(ratings))
+    merit = np.empty(len(ratings))
     for this in range(folds):
         inside = fold != this
         head = fit_head(vectors[inside], features[inside], ratings[inside], settings=settings)
-        for i in np.flatnonzero(~inside):
-            lost = damage.loss(features[i]) if damage is not None else 0.0
-            rated[i] = max(RATING_MIN, head.merit(vectors[i], features[i]) - lost)
+        merit[~inside] = [head.merit(vectors[i], features[i]) for i in np.flatnonzero(~inside)]
+    lost = np.array([damage.loss(row) if damage is not None else 0.0 for row in features])
+    rated = np.maximum(RATING_MIN, merit - lost)
     length = features[:, list(FEATURES).index("completion_words")]
     own, theirs = (np.array([rating_class(r) for r in part]) for part in (rated, ratings))
     resample = np.random.default_rng(settings.seed).integers(len(ratings), size=(draws, len(ratings)))
@@ -254,6 +256,7 @@ def cross_validate(
         rows=len(ratings),
         ratings=rated,
         spearman=interval("spearman"),
+        merit_alone=spearman(merit, ratings),
         length=interval("length"),
         beyond_length=interval("beyond_length"),
         shares=np.array([[(part == c).mean() for part in (own, theirs)] for c in range(CLASSES)]),
