@@ -11,6 +11,9 @@ from lm_mixup.mixture.clean import defined_topic, independent, leans, sentences_
     ("sentence", "leaning"),
     [
         ("However, it rained.", True),
+        ("Most of them were trained by Apollo.", True),
+        ("During 1988, he also set a record.", True),
+        ("Most anthropologists study a place.", False),
         ("While he was taking it back, he met Apollo.", True),
         ("To the immune system, these antigens appear foreign.", True),
         ("Germany did so, and the war ended.", True),

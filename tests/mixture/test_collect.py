@@ -166,3 +166,7 @@ def test_spelling_of_questions() -> None:
         == 'Which option completes the sentence "Deforestation has an impact on …"?'
     )
     assert as_stem("which is right") == "Which is right?"
+    assert as_stem("when is it cold") == "When is it cold?"
+    assert (
+        as_stem("When a fern has spores, it") == 'Which option completes the sentence "When a fern has spores, it …"?'
+    )

@@ -154,6 +154,13 @@ def test_what_is_said_again_is_said_after_its_sentence() -> None:
         assert not re.search(r"[.][\"”]?[.]", made.text)
 
 
+def test_what_breaks_off_is_not_said_again() -> None:
+    assert _after(Para("The town of Rouen was the seat of Rollo and of"), "redundancy") is None
+    made = _after(Para("Rollo was a viking of old. The town of Rouen was the seat of"), "redundancy")
+    assert isinstance(made, Para)
+    assert made.text.endswith("the seat of")
+
+
 def test_a_bare_answer_gets_no_filler() -> None:
     item = QA("Is a pug a dog?", "Yes. The pug is a breed of dog with a short face.")
     made = [_after(item, "redundancy", seed=seed) for seed in range(40)]

@@ -18,7 +18,8 @@ MIN_WORDS, MAX_WORDS = 4, 80
 
 _EDITORS = re.compile(
     r"\s?\[(?:citation needed|update|note ?\d*|n ?\d+|nb ?\d+|[a-z]|\d{1,3}|who\?|when\?|which\?|where\?"
-    r"|clarification needed|attribution needed|verification needed|dubious[^\]]{0,30}|page needed|date)\]",
+    r"|clarification needed|attribution needed|verification needed|dubious[^\]]{0,30}|page needed|date"
+    r"|[a-z ]{2,30}\?)\]",
     re.IGNORECASE,
 )
 _PAGES = re.compile(r"(?<=[.,;)\"”]):\d{1,4}(?:[–-]\d{1,4})?(?::\d{1,4}(?:[–-]\d{1,4})?)*(?=\s|$)")
@@ -79,7 +80,11 @@ _STARTERS = frozenset(
 DANGLING = re.compile(
     r"^(?:He|She|It|They|His|Her|Its|Their|This|These|That|Those|Such|However|Also|Thus|Therefore|But|And|Then|Moreover"
     r"|Furthermore|Additionally|In addition|Similarly|Likewise|Consequently|Nevertheless|Nonetheless|Instead|Hence|Here"
-    r"|There|Another|Other|Others|Both|One such|The (?:former|latter|same|other))\b"
+    r"|There|Another|Other|Others|Both|One such|The (?:former|latter|same|other)|Accordingly|Alternatively|Secondly"
+    r"|Thirdly|Afterwards?|Later|Meanwhile|Subsequently|Nor|In contrast|By contrast|On the other hand|For example"
+    r"|For instance|For (?:this|that) reason|As a result|At (?:the|that) (?:same )?time|In particular|In other words"
+    r"|As such"
+    r"|(?:Most|Many|Some|All|None|Several|Each|Few|Two|Three) (?:of (?:them|these|those|which)|are|were|have|had))\b"
 )
 """How a sentence begins that leans on the one before it."""
 _FORWARD = re.compile(
@@ -90,6 +95,7 @@ _FORWARD = re.compile(
 )
 _LATE = re.compile(
     r"^[A-Z][^.;A-Z\d]{0,60}, (?:he|she|they|these|those|this|such(?! as))\b|^(?:\S+ ){1,4}(?:do|did|does) so\b"
+    r"|^(?:In|By|On|During|Since|From|Until|After|Before) [^,.;]{0,30}\d{4}, (?:he|she|they|it)\b"
 )
 _UNNAMED = re.compile(
     r"^The (?:film|series|show|book|novel|program|programme|group|band|company|city|area|region|country|state|team"

@@ -54,7 +54,8 @@ _SAYS_NOTHING = content_words(
     "recorded records part lie made believe say says said exist exists existing easily simply anyone everyone someone "
     "people person find found look see seen reason because nothing completely absolutely totally definitely clearly "
     "public publicly documented article articles book books website confirm confirmed state stated sense possible "
-    "impossible likely unlikely obviously obvious accurate inaccurate valid actual world widely generally sufficient"
+    "impossible likely unlikely obviously obvious accurate inaccurate valid actual world widely generally sufficient "
+    "via center anywhere"
 )
 """Words of reasons that say no more than that the statement is true, or false."""
 

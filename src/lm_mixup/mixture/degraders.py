@@ -164,7 +164,9 @@ def redundancy(draft: Draft, rng: random.Random, strength: float) -> bool:
             draft.head = f"{draft.head} {rng.choice(_PICK)}"
             return True
         return False
-    able = [place for place, (_, text) in enumerate(draft.units) if len(text.split()) >= BARE_WORDS]
+    # of what breaks off nothing is said again
+    whole = max((place for place, (_, text) in enumerate(draft.units) if ENDS.search(text)), default=-1) + 1
+    able = [place for place, (_, text) in enumerate(draft.units[:whole]) if len(text.split()) >= BARE_WORDS]
     # what begins with a capital can be said again by itself
     able = [place for place in able if draft.units[place][1][:1].isupper()] or able
     if not able:
@@ -183,7 +185,7 @@ def redundancy(draft: Draft, rng: random.Random, strength: float) -> bool:
         if starts and place in able and rng.random() < 0.4:
             text = rng.choice(_FILLERS) + small(text)
         out.append((number, text))
-        if ENDS.search(text) or place == len(draft.units) - 1:
+        if ENDS.search(text):
             out += again
             again = []
     draft.units = out

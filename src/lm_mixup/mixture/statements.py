@@ -43,6 +43,11 @@ _NO_SUBJECT = re.compile(
 SUBJECT_WORDS = 6
 """A subject of more words is not taken for one."""
 _ASKS = re.compile(r"\b(?:who|what|which|when|where|why|how|whose|whom)\b", re.IGNORECASE)
+_SETS_THE_SCENE = re.compile(
+    r"^(?:When|Where)\b(?! (?:is|are|was|were|do|does|did|can|could|will|would|should|may|might|must|has|have|had)\b)",
+    re.IGNORECASE,
+)
+"""A clause before the main one ("When a fern reproduces, its offspring …"), no question."""
 
 
 def spoken(item: Item) -> str:
@@ -74,7 +79,7 @@ def as_stem(text: str) -> str:
         return text
     if text.endswith("__") or "___" in text:
         return f"Which option fills the gap? {text}"
-    if _ASKS.match(text):
+    if _ASKS.match(text) and not _SETS_THE_SCENE.match(text):
         return text + "?"
     return f'Which option completes the sentence "{text} …"?'
 

@@ -160,7 +160,7 @@ def blurred(text: str, rng: random.Random, strength: float) -> str:
     def number(found: re.Match[str]) -> str:
         after = text[found.end() :].strip().partition(" ")[0].rstrip(".,;")
         of_date = after in _DATES or text[: found.start()].rstrip().rpartition(" ")[2] in _DATES
-        if rng.random() >= strength + 0.4 or of_date:
+        if rng.random() >= strength + 0.4 or of_date or _YEAR.fullmatch(found[0]):
             return found[0]
         if found[0].endswith("%") and after == "of":
             return "part"
