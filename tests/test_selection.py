@@ -38,24 +38,44 @@ def greedy(vectors, threshold, priority):
     picks=st.lists(st.integers(0, 29), max_size=50),
     threshold=st.sampled_from([0.55, 0.7, 0.8, 0.92]),
     ranked=st.booleans(),
-    shorter=st.booleans(),
+    way=st.sampled_from(["in full", "shorter", "by cells"]),
 )
-def test_near_duplicates_are_those_of_the_definition(picks, threshold, ranked, shorter):
+def test_near_duplicates_are_those_of_the_definition(picks, threshold, ranked, way):
     vectors = clustered(30, per=10, noise=0.7)[0][picks]
     priority = np.random.default_rng(len(picks)).integers(0, 4, len(picks)) if ranked else None
-    whole = 0 if shorter and picks else 4096
-    found = near_duplicates(vectors, threshold=threshold, priority=priority, reduce_from=whole)
+    how = {
+        "in full": {},
+        "shorter": {"reduce_from": 1},
+        "by cells": {"exact_below": 1, "least_probes": 99, "cells_per_root": 3.0},
+    }[way]
+    found = near_duplicates(vectors, threshold=threshold, priority=priority, **how)
     expected = greedy(vectors, threshold, np.zeros(len(picks)) if priority is None else priority)
     assert found.stands_for.tolist() == expected
     np.testing.assert_array_equal(found.kept, found.stands_for == np.arange(len(picks)))
 
 
-def test_of_120_identical_rows_exactly_the_first_stays():
+def test_near_duplicates_by_cells_find_the_share_of_pairs_that_they_say():
+    vectors, _ = clustered(4000, per=3, noise=0.35)
+    exact = near_duplicates(vectors, threshold=0.9)
+    near = near_duplicates(vectors, threshold=0.9, exact_below=100, recall_target=0.9, least_probes=1, threads=1)
+    assert exact.exact
+    assert (exact.recall, near.exact) == (1, False)
+    assert 0.9 <= near.recall < 1
+    missed = (~exact.kept & near.kept).sum() / (~exact.kept).sum()
+    assert 0 < missed < 0.15
+    # a row that is stood for by another is as near to it as asked
+    rows = np.flatnonzero(~near.kept)
+    products = (vectors[rows].astype(float) * vectors[near.stands_for[rows]].astype(float)).sum(axis=1)
+    assert products.min() > 0.899
+
+
+@pytest.mark.parametrize("exact_below", [1, 1000])
+def test_of_120_identical_rows_exactly_the_first_stays(exact_below):
     vectors = np.concatenate([np.repeat(clustered(1)[0], 120, axis=0), clustered(40, seed=1)[0]])
-    found = near_duplicates(vectors, threshold=0.92)
+    found = near_duplicates(vectors, threshold=0.92, exact_below=exact_below)
     assert found.kept[:120].sum() == 1
     assert (found.stands_for[:120] == 0).all()
-    last = near_duplicates(vectors, threshold=0.92, priority=-np.arange(len(vectors)))
+    last = near_duplicates(vectors, threshold=0.92, priority=-np.arange(len(vectors)), exact_below=exact_below)
     assert (last.stands_for[:120] == 119).all()
 
 

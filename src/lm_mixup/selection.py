@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass
-from typing import Any
+from itertools import pairwise
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from lm_mixup.neighbors import Graph
+from lm_mixup.neighbors.partition import Partition
 from lm_mixup.neighbors.search import Float32s, Floats, Int64s, unit
 
 Bools = npt.NDArray[np.bool_]
@@ -19,6 +21,9 @@ _ROUNDING = 1e-4
 
 _GREEDY_ROWS, _GREEDY_COLUMNS = 1024, 4096
 """Rows that are compared with so many kept ones at once: a table of 16 MB."""
+
+_CELL_ROWS = 2048
+"""Rows that look into cells, and are compared with each other, at once."""
 
 _PAIRS = 1 << 12
 """Pairs whose rows are gathered at once: 6 MB a side at 384 dimensions."""
@@ -45,9 +50,15 @@ def long_tail(graph: Graph, *, k: int = 15) -> Float32s:
 
 @dataclass(frozen=True)
 class NearDuplicates:
-    """``stands_for`` (n,): the row that is kept in each row's place, itself where it is kept."""
+    """``stands_for`` (n,): the row that is kept in each row's place, itself where it is kept.
+
+    ``exact``: every pair was looked at, or ruled out. Otherwise ``recall`` is the share of the near pairs of a sample
+    that lie in cells which were looked into; 1 where the sample has none, and where the search is exact.
+    """
 
     stands_for: Int64s
+    exact: bool = True
+    recall: float = 1.0
 
     @property
     def kept(self) -> Bools:
@@ -62,44 +73,171 @@ def near_duplicates(
     threshold: float = 0.92,
     priority: npt.NDArray[Any] | None = None,
     reduce_from: int = 4096,
+    exact_below: int = 100_000,
+    recall_target: float = 0.9995,
+    recall_sample: int = 512,
+    least_probes: int = 8,
+    cells_per_root: float = 2.0,
+    train_per_cell: int = 32,
+    threads: int | None = None,
     seed: int = 0,
 ) -> NearDuplicates:
     """Go through the rows in order of ``priority`` and keep each that is nearer than ``threshold`` to none kept before.
 
     ``vectors`` (n, dim), float16 or float32 unit rows. ``priority`` (n,) ranks the rows, smallest first, equal ones by
     row number; without it the first row comes first. A row that is not kept is stood for by the first, in that order,
-    of the kept rows whose cosine to it is at least ``threshold``. Exact, and a row is compared with kept rows alone, so
-    that any number of duplicates is no burden.
+    of the kept rows whose cosine to it is at least ``threshold``. A row is compared with kept rows alone, so that any
+    number of duplicates is no burden.
 
-    From ``reduce_from`` rows on, pairs are ruled out in fewer dimensions: with each row split by an orthogonal basis
-    into a (d of them) and the rest, of length r, ``a·a' + r r'`` is never below the cosine (Cauchy and Schwarz), and is
-    a product of d + 1 numbers instead of dim. Only pairs that it leaves are computed in full. d is chosen on a sample
-    drawn with ``seed``; it decides how long the search takes, not what it finds.
+    Below ``exact_below`` rows the search is exact. From ``reduce_from`` rows on, pairs are ruled out in fewer
+    dimensions: with each row split by an orthogonal basis into a (d of them) and the rest, of length r, ``a·a' + r r'``
+    is never below the cosine (Cauchy and Schwarz), and is a product of d + 1 numbers instead of dim. Only pairs that it
+    leaves are computed in full. d is chosen on a sample drawn with ``seed``; it decides how long the search takes, not
+    what it finds.
+
+    From ``exact_below`` rows on, a row is compared with the kept rows of the cells nearest to it, of a
+    :class:`~lm_mixup.neighbors.partition.Partition`: as many as hold the share ``recall_target`` of the near pairs of
+    ``recall_sample`` rows, and ``least_probes`` at least. Copies are always found.
     """
     n = len(vectors)
     order = np.arange(n) if priority is None else np.lexsort((np.arange(n), priority))
-    short = _reduced(vectors, threshold, seed) if n >= reduce_from else unit(vectors)
-    stands = np.arange(n)
-    kept, count = np.empty(n, np.int64), 0
-    kept_short = np.empty_like(short)
-    for start in range(0, n, _GREEDY_ROWS):
-        rows = order[start : start + _GREEDY_ROWS]
-        for low in range(0, count, _GREEDY_COLUMNS):
-            columns = slice(low, min(low + _GREEDY_COLUMNS, count))
-            a, b = _near(vectors, rows, kept[columns], short[rows] @ kept_short[columns].T, threshold)
-            # pairs come by row, then by column: the first of a row is its first kept row
-            gone, first = np.unique(a, return_index=True)
-            stands[rows[gone]] = kept[columns][b[first]]
-            rows = np.delete(rows, gone)
-        bounds = short[rows] @ short[rows].T
+    if n < exact_below:
+        short = _reduced(vectors, threshold, seed) if n >= reduce_from else unit(vectors)
+        return NearDuplicates(_greedy(vectors, order, _AllKept(vectors, short, threshold), threshold, _GREEDY_ROWS))
+    cells = Partition(vectors, seed=seed, threads=threads, cells_per_root=cells_per_root, train_per_cell=train_per_cell)
+    probes, recall = _probes(vectors, cells, threshold, recall_target, recall_sample, seed)
+    kept = _KeptByCell(vectors, cells, threshold, max(probes, least_probes))
+    return NearDuplicates(_greedy(vectors, order, kept, threshold, _CELL_ROWS), False, recall)
+
+
+class _Kept(Protocol):
+    """The rows kept so far."""
+
+    def first(self, rows: Int64s) -> Int64s:
+        """For each of these rows the first kept one that is near, or −1."""
+
+    def products(self, rows: Int64s) -> Float32s:
+        """(rows, rows) No less than the cosines of these rows with each other, but for rounding."""
+
+    def add(self, rows: Int64s) -> None:
+        """These are kept too, after all others."""
+
+
+def _greedy(vectors: Floats, order: Int64s, kept: _Kept, threshold: float, block: int) -> Int64s:
+    """What stands for each row, going through them in ``order``."""
+    stands = np.arange(len(order))
+    for start in range(0, len(order), block):
+        rows = order[start : start + block]
+        before = kept.first(rows)
+        stands[rows[before >= 0]] = before[before >= 0]
+        rows = rows[before < 0]
+        bounds = kept.products(rows)
         bounds[np.tri(len(rows), dtype=np.bool_)] = -2
         a, b = _near(vectors, rows, rows, bounds, threshold)
         local = _keep_first(len(rows), np.arange(len(rows)), a, b)
         stands[rows] = rows[local]
-        fresh = rows[local == np.arange(len(rows))]
-        kept[count : count + len(fresh)], kept_short[count : count + len(fresh)] = fresh, short[fresh]
-        count += len(fresh)
-    return NearDuplicates(stands)
+        kept.add(rows[local == np.arange(len(rows))])
+    return stands
+
+
+class _AllKept:
+    """Every kept row is looked at; ``short`` (n, d) are the rows in fewer dimensions, or in all."""
+
+    def __init__(self, vectors: Floats, short: Float32s, threshold: float):
+        self.vectors, self.short, self.threshold = vectors, short, threshold
+        self.rows, self.count = np.empty(len(vectors), np.int64), 0
+        self.kept = np.empty_like(short)
+
+    def first(self, rows: Int64s) -> Int64s:
+        out = np.full(len(rows), -1)
+        open_ = np.arange(len(rows))
+        for low in range(0, self.count, _GREEDY_COLUMNS):
+            part = slice(low, min(low + _GREEDY_COLUMNS, self.count))
+            bounds = self.short[rows[open_]] @ self.kept[part].T
+            a, b = _near(self.vectors, rows[open_], self.rows[part], bounds, self.threshold)
+            # pairs come by row, then by column: the first of a row is its first kept row
+            gone, first = np.unique(a, return_index=True)
+            out[open_[gone]] = self.rows[part][b[first]]
+            open_ = np.delete(open_, gone)
+        return out
+
+    def products(self, rows: Int64s) -> Float32s:
+        out: Float32s = self.short[rows] @ self.short[rows].T
+        return out
+
+    def add(self, rows: Int64s) -> None:
+        part = slice(self.count, self.count + len(rows))
+        self.rows[part], self.kept[part] = rows, self.short[rows]
+        self.count = part.stop
+
+
+class _KeptByCell:
+    """The kept rows of the ``probes`` cells nearest to a row are looked at."""
+
+    def __init__(self, vectors: Floats, cells: Partition, threshold: float, probes: int):
+        self.vectors, self.cells, self.threshold = vectors, cells, threshold
+        self.probes = min(probes, len(cells.centres))
+        sizes = np.bincount(cells.of, minlength=len(cells.centres))
+        self.begins = np.concatenate([[0], np.cumsum(sizes)])
+        # each cell's part has room for all of its rows, and its kept ones at the front
+        self.filled = np.zeros(len(sizes), np.int64)
+        self.kept = np.empty(vectors.shape, np.float32)
+        self.rank = np.empty(len(vectors), np.int64)  # how many were kept before it
+        self.rows, self.count = np.empty(len(vectors), np.int64), 0  # by rank
+
+    def first(self, rows: Int64s) -> Int64s:
+        queries = unit(self.vectors[rows])
+        closest = self.cells.closest(queries, self.cells.of[rows], self.probes)
+        best = np.full(len(rows), self.count)
+        by = np.argsort(closest, axis=None, kind="stable")
+        cell = closest.ravel()[by]
+        edges = np.flatnonzero(np.diff(cell, prepend=cell[:1] + 1, append=cell[-1:] + 1))
+        for low, high in pairwise(edges.tolist()):
+            begin = self.begins[cell[low]]
+            held = slice(begin, begin + self.filled[cell[low]])
+            some = by[low:high] // self.probes
+            bounds, rank = queries[some] @ self.kept[held].T, self.rank[held]
+            a, b = _near(self.vectors, rows[some], self.rows[rank], bounds, self.threshold)
+            np.minimum.at(best, some[a], rank[b])
+        out = np.full(len(rows), -1)
+        out[best < self.count] = self.rows[best[best < self.count]]
+        return out
+
+    def products(self, rows: Int64s) -> Float32s:
+        queries = unit(self.vectors[rows])
+        out: Float32s = queries @ queries.T
+        return out
+
+    def add(self, rows: Int64s) -> None:
+        by = np.argsort(self.cells.of[rows], kind="stable")
+        cell = self.cells.of[rows][by]
+        new = np.bincount(cell, minlength=len(self.filled))
+        offset = np.arange(len(rows)) - np.repeat(np.cumsum(new) - new, new)
+        place = self.begins[cell] + self.filled[cell] + offset
+        self.kept[place], self.rank[place] = unit(self.vectors[rows[by]]), self.count + by
+        self.rows[self.count : self.count + len(rows)] = rows
+        self.filled += new
+        self.count += len(rows)
+
+
+def _probes(
+    vectors: Floats, cells: Partition, threshold: float, target: float, sample: int, seed: int
+) -> tuple[int, float]:
+    """How many cells hold the share ``target`` of the near pairs of ``sample`` rows, and the share that they hold."""
+    n, most = len(vectors), len(cells.centres)
+    drawn = np.sort(np.random.default_rng([seed, 3]).permutation(n)[:sample])
+    queries = unit(vectors[drawn])
+    rank = np.empty((len(drawn), most), np.int64)
+    closest = cells.closest(queries, cells.of[drawn], most).astype(np.int64)
+    np.put_along_axis(rank, closest, np.arange(most)[None], axis=1)
+    found = np.zeros(most, np.int64)
+    for low in range(0, n, _SAMPLE_ROWS):
+        row, column = np.nonzero(queries @ unit(vectors[low : low + _SAMPLE_ROWS]).T >= threshold)
+        other = drawn[row] != column + low
+        np.add.at(found, rank[row[other], cells.of[low + column[other]]], 1)
+    shares = found.cumsum() / max(found.sum(), 1) if found.sum() else np.ones(most)
+    probes = int(np.argmax(shares >= target)) + 1
+    return probes, float(shares[probes - 1])
 
 
 def _near(vectors: Floats, rows: Int64s, columns: Int64s, bounds: Float32s, threshold: float) -> tuple[Int64s, Int64s]:

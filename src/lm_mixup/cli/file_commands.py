@@ -244,13 +244,14 @@ def dedup(
 
     resolved = o.recipe_from(recipe, settings, columns=columns, limit=limit)
     with _job(paths, output, resolved, None, quiet, work) as job:
-        found = piecework.duplicates(job.walk, threshold)
+        found, recall = piecework.duplicates(job.walk, threshold)
         rows = _added(job, {"stands_for": found})
         kept = (_without(row, "stands_for") for row in rows if row["stands_for"] is None)
         _write(output, kept if drop else rows)
     if not quiet:
         count = sum(first is not None for first in found)
-        console.err.print(f"{count:,} of {len(found):,} rows are near-duplicates of an earlier one", markup=False)
+        said = "" if recall == 1 else f"; {recall:.2%} of the near pairs of a sample were found"
+        console.err.print(f"{count:,} of {len(found):,} rows are near-duplicates of an earlier one{said}", markup=False)
 
 
 def longtail(
