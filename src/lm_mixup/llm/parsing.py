@@ -17,7 +17,8 @@ from types import MappingProxyType
 from typing import Any
 
 # Bounded, possessive white space inside a tag keeps the search linear (a run could be split in many ways).
-_TAG = re.compile(r"<\s{0,4}+(/?)\s{0,4}+(think|answer)\s{0,4}+>", re.IGNORECASE)
+# The look ahead leaves a bare "<" at once.
+_TAG = re.compile(r"<(?=[\s/ta])\s{0,4}+(/?)\s{0,4}+(think|answer)\s{0,4}+>", re.IGNORECASE)
 
 _MAX_TAGS = 1_000
 """A model that writes more tags than this is in a loop."""
