@@ -38,6 +38,7 @@ def test_what_a_source_says_is_supported(claim: str) -> None:
         "The old bridge of Arnsford was built by Clara Smith in 1874.",
         "The old bridge of Arnsford was not built by Clara Bell in 1874.",
         "The bridge carries three motorway lanes across the canyon.",
+        "It carries two railway tracks and a footpath across the frozen river.",
         "It was closed after the flood.",
         "No.",
     ],

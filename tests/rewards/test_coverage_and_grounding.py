@@ -52,6 +52,12 @@ def test_a_wrong_number_is_not_the_fact() -> None:
     assert cover(TARGET.replace("1874", "1974")) == pytest.approx(2 / 3)
 
 
+def test_the_commonest_number_counts_however_much_the_others_say() -> None:
+    more = "The old stone bridge of Arnsford was built by young Clara Bell in {}."
+    said = [*["Clara Bell built the bridge of Arnsford in 1874."] * 2, more.format(1974), more.format(1847)]
+    assert [fact.text for fact in cluster_facts(said, TaskType.PARA)] == [said[0]]
+
+
 def test_the_commonest_answer_counts() -> None:
     said = "Ice is frozen water.\nAnswer: {}"
     cluster = [said.format("True"), said.format("False"), said.format("True")]
@@ -60,7 +66,9 @@ def test_the_commonest_answer_counts() -> None:
 
 
 def test_a_vague_question_is_no_fact() -> None:
-    cluster = [f"Q: {q}\nA: Clara Bell." for q in ("Who built the bridge?", "Who built the bridge?", "What about it?")]
+    cluster = [
+        f"Q: {q}\nA: Clara Bell." for q in ("Who built the bridge?", "Who built the bridge?", "What of Arnsford?")
+    ]
     assert [f.text for f in cluster_facts(cluster, TaskType.QA) if f.part == "head"] == ["Who built the bridge?"]
 
 

@@ -19,7 +19,5 @@ def format_reward(text: str, task_type: TaskType) -> float:
 
 
 def form_of(reading: Reading) -> float:
-    """The format reward of a text that was read already."""
-    if reading.answer is None:
-        return 0.0
+    """The format reward of a text that was read already. What has no answer is neither exact nor an item."""
     return HALF * reading.exact + HALF * (reading.item is not None)
