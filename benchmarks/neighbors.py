@@ -3,11 +3,15 @@
     python -m benchmarks.neighbors --n 50000                  # generated rows (benchmarks/generated.py)
     python -m benchmarks.neighbors --data mixed_pool          # the real pool of LM_MIXUP_DATA, embedded first
     python -m benchmarks.neighbors --vectors V.npy            # any (n, dim) unit rows
-    python -m benchmarks.neighbors --n 10000 --json           # one JSON object at the end
+    python -m benchmarks.neighbors --n 10000 --json           # one JSON array at the end
+    python -m benchmarks.neighbors --growth G.json            # generated rows of all SIZES into G.json, drawn in G.svg
 
 The textbook runs on at most ``--textbook-rows`` rows (or queries against all rows, for searches) and is scaled to all:
-its seconds are then marked with *. ``x graph`` is our CPU-seconds over those of one plain faiss IVF graph (k = 16, 4 √n
-cells, 8 probes) of the same vectors in the same run. Set OMP_NUM_THREADS=1 for one thread.
+its seconds are then marked with *. ``same_rows`` sets the quality of ours beside the textbook's on the rows that both
+were given. ``strangers``: the share of rows whose mean cosine to the others of their cluster is below 0.4. ``x graph``
+is our CPU-seconds over those of one plain faiss IVF graph (k = 16, 4 √n cells, 8 probes) of the same vectors in the
+same run. Set OMP_NUM_THREADS=1 for one thread. ``--growth`` goes on where it was interrupted: it measures nothing that
+G.json holds already.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ import numpy as np
 
 from benchmarks import textbook
 from benchmarks.generated import generate
+from benchmarks.neighbors_plot import drawing, exponent
 from lm_mixup import pool
 from lm_mixup.clustering import cluster, figures
 from lm_mixup.collaborators import Edge, make_embedder
@@ -39,10 +44,16 @@ BANDS = {
     "cluster 2-25, mean 10": {"min_size": 2, "max_size": 25, "mean_size": 10.0},
 }
 GRAPH_K = 24
+FLOORS = (0.3, 0.4, 0.5, 0.6, 0.7)
+STRANGER = 0.4
+YARDSTICK, CONTROL = "plain faiss IVF graph", "curation, clean control"
+SIZES = (10_000, 30_000, 50_000, 100_000, 300_000)
 SAID = (
+    "clusters",
     "mean_size",
     "cosine_to_mean",
     "pairwise_cosine",
+    "pairwise_cosine_by_row",
     "pairwise_cosine_by_cluster",
     "pairwise_cosine_tenth_percentile",
 )
@@ -105,29 +116,46 @@ def graph_line(vectors: np.ndarray, threads: int) -> tuple[Graph, Line]:
     return graph, out
 
 
+def quality(vectors: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """The figures of clusters, and the share of strangers in them."""
+    said = figures(vectors, np.arange(len(vectors)), labels.astype(np.int64))
+    placed = np.flatnonzero(labels >= 0)
+    rows, own = unit(vectors[placed]), labels[placed]
+    sizes = np.bincount(own)
+    by = np.argsort(own, kind="stable")
+    present, begins = np.unique(own[by], return_index=True)
+    sums = np.zeros((len(sizes), rows.shape[1]), np.float32)
+    sums[present] = np.add.reduceat(rows[by], begins, axis=0)
+    strange = [
+        (np.einsum("ij,ij->i", rows[part], sums[own[part]]) - 1) / np.maximum(sizes[own[part]] - 1, 1) < STRANGER
+        for part in np.array_split(np.arange(len(placed)), 1 + len(placed) // 10_000)
+    ]
+    return {key: said[key] for key in SAID if key in said} | {
+        "strangers": round(float(np.concatenate(strange).mean()), 4)
+    }
+
+
 def cluster_lines(vectors: np.ndarray, graph: Graph, groups: np.ndarray | None, rows: int) -> list[Line]:
+    """Every row placed, in each band; on rows of real sources also the curve over the floors."""
     out = []
     n = len(vectors)
-    few = np.arange(min(n, rows))
+    some = vectors[: min(n, rows)]
     for name, band in BANDS.items():
         found, one = line(name, n, lambda band=band: cluster(vectors, graph, groups=groups, **band))
-        said = figures(vectors, np.arange(n), found.labels.astype(np.int64))
-        one.quality = {key: said[key] for key in SAID}
+        one.quality = quality(vectors, found.labels)
         if rows:
-            some = unit(vectors[few])
-            labels, wall, cpu, _ = timed(lambda band=band, some=some: textbook.clusters(some, **band))
-            scale, one.scaled = (n / len(few)) ** 2, len(few) < n
+            labels, wall, cpu, _ = timed(lambda band=band: textbook.clusters(unit(some), **band))
+            scale, one.scaled = (n / len(some)) ** 2, len(some) < n
             one.textbook_s, one.textbook_cpu_s = round(wall * scale, 1), round(cpu * scale, 1)
-            theirs = figures(vectors, few, labels)
-            one.quality |= {f"textbook_{key}": theirs[key] for key in SAID}
+            ours = cluster(some, graph if len(some) == n else build(some, GRAPH_K), **band).labels
+            same = {"ours": quality(some, ours), "textbook": quality(some, labels)}
+            one.quality["same_rows"] = {"rows": len(some), **same}
         out.append(one)
-    for floor in (0.3, 0.4, 0.5, 0.6, 0.7):
+    for floor in FLOORS if groups is not None else ():
         found, one = line(
             f"cluster 2-5, floor {floor}", n, lambda floor=floor: cluster(vectors, graph, groups=groups, floor=floor)
         )
-        said = figures(vectors, np.arange(n), found.labels.astype(np.int64))
-        one.quality = {"left_out": round(float((found.labels < 0).mean()), 4)}
-        one.quality |= {key: said[key] for key in ("cosine_to_mean", "pairwise_cosine") if key in said}
+        one.quality = {"left_out": round(float((found.labels < 0).mean()), 4), **quality(vectors, found.labels)}
         out.append(one)
     return out
 
@@ -176,7 +204,7 @@ def curation_lines(
         )
         scale, one.scaled = 51 * (n / few) ** 2, True
         one.textbook_s, one.textbook_cpu_s = round(wall * scale, 1), round(cpu * scale, 1)
-    clean, control = line("curation, clean control", n, lambda: curate(true, graph))
+    clean, control = line(CONTROL, n, lambda: curate(true, graph))
     control.quality = {"flagged": round(float(clean.flagged.mean()), 4)}
     return [one, control]
 
@@ -185,7 +213,7 @@ def duplicates_line(vectors: np.ndarray, rows: int, threshold: float) -> Line:
     ours, one = line(
         f"near-duplicates {threshold}", len(vectors), lambda: near_duplicates(vectors, threshold=threshold)
     )
-    one.quality = {"kept": round(float(ours.kept.mean()), 4)}
+    one.quality = {"kept": round(float(ours.kept.mean()), 4), "exact": ours.exact}
     if rows:
         few = min(len(vectors), rows)
         stands, wall, cpu, _ = timed(lambda: textbook.near_duplicates(unit(vectors[:few]), threshold))
@@ -245,7 +273,7 @@ def run(args: argparse.Namespace) -> list[Line]:
         vectors, true, observed = made.vectors, made.true, made.observed
     if args.n and len(vectors) > args.n:
         vectors, groups = vectors[: args.n], None if groups is None else groups[: args.n]
-    _, yardstick = line("plain faiss IVF graph", len(vectors), lambda: plain_faiss_graph(vectors, args.threads))
+    _, yardstick = line(YARDSTICK, len(vectors), lambda: plain_faiss_graph(vectors, args.threads))
     graph, first = graph_line(vectors, args.threads)
     lines = [yardstick, first, *cluster_lines(vectors, graph, groups, args.textbook_rows)]
     lines.append(long_tail_line(vectors, graph, first, args.textbook_rows))
@@ -256,6 +284,31 @@ def run(args: argparse.Namespace) -> list[Line]:
     for one in lines:
         one.times_graph = round(one.ours_cpu_s / yardstick.ours_cpu_s, 2)
     return lines
+
+
+def growth(path: Path, args: argparse.Namespace) -> None:
+    """Fill ``path`` with the lines of all sizes, and draw their CPU-seconds beside it."""
+    measured = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    for size in args.sizes:
+        if str(size) not in measured:
+            args.n = size
+            measured[str(size)] = [asdict(one) for one in run(args)]
+            path.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
+            print(f"{size:,} rows\n{table([Line(**one) for one in measured[str(size)]])}", flush=True)
+    sizes = sorted(measured, key=int)
+    series = {
+        one["work"]: [
+            (int(size), found["ours_cpu_s"])
+            for size in sizes
+            for found in measured[size]
+            if found["work"] == one["work"]
+        ]
+        for one in measured[sizes[0]]
+        if one["work"] not in (YARDSTICK, CONTROL)
+    }
+    path.with_suffix(".svg").write_text(drawing(series), encoding="utf-8")
+    for name, points in series.items():
+        print(f"{name:38} N^{exponent(points):.2f}")
 
 
 def table(lines: list[Line]) -> str:
@@ -280,11 +333,18 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="of faiss; numpy's are OMP_NUM_THREADS")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument(
+        "--growth", type=Path, metavar="G.json", help="measure generated rows of all sizes, and draw them"
+    )
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     args = parser.parse_args()
+    if args.growth:
+        return growth(args.growth, args)
     if not args.n and args.data == "generated" and not args.vectors:
         args.n = 10_000
     lines = run(args)
     print(json.dumps([asdict(one) for one in lines]) if args.json else table(lines))
+    return None
 
 
 if __name__ == "__main__":
