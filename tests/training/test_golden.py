@@ -68,3 +68,12 @@ def test_all_weights_can_be_trained(tiny, mixture, tmp_path):
     assert lines[-1]["loss"] < lines[0]["loss"]
     assert (tmp_path / "full" / "model.safetensors").is_file()
     assert not (tmp_path / "full" / "adapter_model.safetensors").exists()
+
+
+def test_an_adapter_is_trained_further(tiny, mixture, tmp_path):
+    first = golden.sft_lines(tiny, mixture, tmp_path / "first")
+    second = golden.sft_lines(tmp_path / "first", mixture, tmp_path / "second", seed=1)
+    assert second[0]["loss"] < first[0]["loss"] - 0.1
+    told = json.loads((tmp_path / "second" / "lm_mixup.json").read_text())
+    assert told["base"] == str(tiny)
+    assert (told["begun_with"]["folder"], told["begun_with"]["steps"]) == ("first", golden.STEPS)

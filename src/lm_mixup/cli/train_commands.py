@@ -70,7 +70,8 @@ def grpo(
 ) -> None:
     """Train on MIXTURE's GRPO part, with rewards."""
     from lm_mixup.raters.learned import independent_judge
-    from lm_mixup.training.grpo import cold_start, train_grpo
+    from lm_mixup.training.begin import cold_start
+    from lm_mixup.training.grpo import train_grpo
 
     chosen = _recipe(recipe, settings, None)
     cold_start(model)
@@ -104,7 +105,7 @@ def preflight(
     """Sample groups and report what GRPO would see; exit code 2 where nothing can be learned."""
     from lm_mixup.errors import InputError
     from lm_mixup.files import write_bytes
-    from lm_mixup.training.grpo import cold_start
+    from lm_mixup.training.begin import cold_start
     from lm_mixup.training.preflight import preflight as look
 
     chosen = _recipe(recipe, settings, None)

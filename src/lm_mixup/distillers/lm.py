@@ -113,7 +113,8 @@ class LMDistiller:
         instructions = {str(t): template.digest for t, template in self._instructions.items()}
         settings = [self._max_input_tokens, self._max_new_tokens, self._repetition_penalty, self._temperature]
         fallback = self._fallback.key if self._fallback else None
-        parts: list[object] = [self._llm.key, instructions, self._again.digest, dict(self._templates), settings, fallback]
+        asked = [self._llm.key, instructions, self._again.digest, dict(self._templates)]
+        parts: list[object] = [*asked, settings, fallback]
         if self._style == "compact":
             parts.append(compact_digest())
         if not self._asks_again or self._stop:

@@ -29,7 +29,6 @@ def write_artefact(
     trainer: Any,
     folder: Folder,
     recipe: TrainRecipe,
-    where: str,
     *,
     command: str,
     rows: Examples,

@@ -7,13 +7,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from lm_mixup.errors import RecipeError
 from lm_mixup.ports import Embedder, Rater
 from lm_mixup.raters.library import RatedLibrary
 from lm_mixup.training import base
-from lm_mixup.training.artefact import ADAPTER, write_artefact
+from lm_mixup.training.artefact import write_artefact
+from lm_mixup.training.begin import begun_with, cold_start
 from lm_mixup.training.data import Example, Examples, examples
 from lm_mixup.training.faults import explained
 from lm_mixup.training.folder import Folder
@@ -79,8 +78,7 @@ def train_grpo(
         recipe.watch.rows if recipe.watch.every else 0,
     )
     asked = {"command": "grpo", "recipe": recipe.model_dump(mode="json", exclude={"sft"})}
-    begun_with = {"folder": start.name, "sha256": base.sha256(start / weights_of(start)), "steps": begun["steps"]}
-    told = {**asked, "data": found.digest, "rows": len(found.examples), "begun_with": begun_with}
+    told = {**asked, "data": found.digest, "rows": len(found.examples), "begun_with": begun_with(start, begun)}
     folder = Folder(out, told, resume=resume)
     scorer = make_scorer(recipe.rewards, embedder, library)
     watch = Watch(folder, recipe, held_out, tokenizer, scorer, judge) if held_out else None
@@ -93,31 +91,13 @@ def train_grpo(
         trainer,
         folder,
         recipe,
-        where,
         command="grpo",
         rows=found,
         data=data,
         cache_dir=cache_dir,
-        begun_with=begun_with,
+        begun_with=begun_with(start, begun),
         adapter=begun["adapter"],
     )
-
-
-def cold_start(start: Path) -> dict[str, Any]:
-    """What ``lm_mixup.json`` tells of a trained model. Raises RecipeError where there is none."""
-    record = start / "lm_mixup.json"
-    if not record.is_file():
-        raise RecipeError(
-            f"{start}: expected a folder that lm-mixup train sft wrote (with lm_mixup.json). From a model without the "
-            "cold start every format reward is 0 and nothing is learned: begin with lm-mixup train sft"
-        )
-    told: dict[str, Any] = orjson.loads(record.read_bytes())
-    return told
-
-
-def weights_of(start: Path) -> str:
-    """The file of a trained model's weights."""
-    return ADAPTER if (start / ADAPTER).is_file() else "model.safetensors"
 
 
 def split_off(found: Examples, count: int) -> tuple[Examples, Sequence[Example]]:

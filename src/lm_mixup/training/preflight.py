@@ -17,9 +17,9 @@ from lm_mixup.ports import Embedder
 from lm_mixup.raters.library import RatedLibrary
 from lm_mixup.rewards import Rollout, Scored
 from lm_mixup.training import base
+from lm_mixup.training.begin import cold_start
 from lm_mixup.training.data import Example, examples
 from lm_mixup.training.generation import Answer, generate
-from lm_mixup.training.grpo import cold_start
 from lm_mixup.training.recipe import TrainRecipe
 from lm_mixup.training.reward import make_scorer
 from lm_mixup.training.sft import token_counter

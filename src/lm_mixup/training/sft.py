@@ -9,6 +9,7 @@ from typing import Any
 
 from lm_mixup.training import base
 from lm_mixup.training.artefact import write_artefact
+from lm_mixup.training.begin import begun_with, cold_start, trained
 from lm_mixup.training.data import Example, Examples, examples
 from lm_mixup.training.faults import explained
 from lm_mixup.training.folder import Folder
@@ -31,20 +32,39 @@ def train_sft(
 ) -> Path:
     """Train the recipe's model on MIXTURE's SFT part in ``data``; the model lies in ``out`` at the end.
 
+    The recipe's model may be a folder that a training wrote: its adapter (or its weights) is trained further.
     ``resume`` goes on from the last checkpoint in ``out`` as if nothing had happened: seeds, order and log included.
     ``max_steps`` ends sooner, with the schedule of rates that the whole training has (as a kill would).
     Raises MissingExtraError without the extra ``train``, PoolError without rows, RunError where ``out`` holds another
     training or memory runs out, ModelError where the model cannot be had.
     """
-    where = base.trainable(recipe.model.name, cache_dir=cache_dir)
+    start = Path(recipe.model.name) if trained(recipe.model.name) else None
+    begun = cold_start(start) if start else None
+    if begun:
+        recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"name": begun["base"]})})
+    from_adapter = start if begun and begun["adapter"] else None
+    whole = str(start) if start and not from_adapter else None
+    where = whole or base.trainable(recipe.model.name, cache_dir=cache_dir)
     tokenizer = base.load_tokenizer(where)
     found = examples(data, "sft", recipe.data, count_tokens=token_counter(tokenizer), seed=recipe.seed)
     asked = {"command": "sft", "recipe": recipe.model_dump(mode="json", exclude={"grpo", "rewards", "watch"})}
-    folder = Folder(out, {**asked, "data": found.digest, "rows": len(found.examples)}, resume=resume)
+    told = {**asked, "data": found.digest, "rows": len(found.examples)}
+    before = begun_with(start, begun) if start and begun else None
+    folder = Folder(out, told if before is None else {**told, "begun_with": before}, resume=resume)
     with explained("sft", recipe.sft.batch):
-        trainer = _trainer(where, tokenizer, found, folder, recipe, max_steps, progress)
+        trainer = _trainer(where, from_adapter, tokenizer, found, folder, recipe, max_steps, progress)
         trainer.train(resume_from_checkpoint=str(folder.resume_from) if folder.resume_from else None)
-    return write_artefact(trainer, folder, recipe, where, command="sft", rows=found, data=data, cache_dir=cache_dir)
+    return write_artefact(
+        trainer,
+        folder,
+        recipe,
+        command="sft",
+        rows=found,
+        data=data,
+        cache_dir=cache_dir,
+        begun_with=before,
+        adapter=True if from_adapter else None,
+    )
 
 
 def token_counter(tokenizer: Any) -> Callable[..., int]:
@@ -81,6 +101,7 @@ def as_dataset(rows: list[Example], order: list[int], *, with_answers: bool) -> 
 
 def _trainer(
     where: str,
+    adapter: Path | None,
     tokenizer: Any,
     found: Examples,
     folder: Folder,
@@ -128,11 +149,11 @@ def _trainer(
         disable_tqdm=True,
     )
     trainer = SFTTrainer(
-        model=base.load_model(where, recipe),
+        model=base.load_model(where, recipe, adapter=adapter),
         args=config,
         train_dataset=as_dataset(list(found.examples), order, with_answers=True),
         processing_class=tokenizer,
-        peft_config=base.lora_config(recipe),
+        peft_config=None if adapter else base.lora_config(recipe),
         callbacks=[Log(folder, progress, time.monotonic), *([StopAt(max_steps)] if max_steps else [])],
     )
     quiet(trainer)
