@@ -135,15 +135,17 @@ def quality(vectors: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     }
 
 
-def cluster_lines(vectors: np.ndarray, graph: Graph, groups: np.ndarray | None, rows: int) -> list[Line]:
-    """Every row placed, in each band; on rows of real sources also the curve over the floors."""
+def cluster_lines(vectors: np.ndarray, graph: Graph, groups: np.ndarray | None, some: np.ndarray) -> list[Line]:
+    """Every row placed, in each band; on rows of real sources also the curve over the floors.
+
+    ``some``: the rows that the textbook is given, as dense as all are where that can be had.
+    """
     out = []
     n = len(vectors)
-    some = vectors[: min(n, rows)]
     for name, band in BANDS.items():
         found, one = line(name, n, lambda band=band: cluster(vectors, graph, groups=groups, **band))
         one.quality = quality(vectors, found.labels)
-        if rows:
+        if len(some):
             labels, wall, cpu, _ = timed(lambda band=band: textbook.clusters(unit(some), **band))
             scale, one.scaled = (n / len(some)) ** 2, len(some) < n
             one.textbook_s, one.textbook_cpu_s = round(wall * scale, 1), round(cpu * scale, 1)
@@ -263,7 +265,7 @@ def mixed_pool() -> tuple[np.ndarray, np.ndarray]:
 
 
 def run(args: argparse.Namespace) -> list[Line]:
-    groups = true = observed = None
+    groups = true = observed = some = None
     if args.vectors:
         vectors = np.load(args.vectors, allow_pickle=False)
     elif args.data == "mixed_pool":
@@ -271,11 +273,14 @@ def run(args: argparse.Namespace) -> list[Line]:
     else:
         made = generate(args.n, seed=args.seed)
         vectors, true, observed = made.vectors, made.true, made.observed
+        # as many rows a centre as all have: the first rows of all would have hardly a mate each
+        some = vectors if args.n <= args.textbook_rows else generate(args.textbook_rows, seed=args.seed).vectors
     if args.n and len(vectors) > args.n:
         vectors, groups = vectors[: args.n], None if groups is None else groups[: args.n]
+    some = vectors[: args.textbook_rows] if some is None else some
     _, yardstick = line(YARDSTICK, len(vectors), lambda: plain_faiss_graph(vectors, args.threads))
     graph, first = graph_line(vectors, args.threads)
-    lines = [yardstick, first, *cluster_lines(vectors, graph, groups, args.textbook_rows)]
+    lines = [yardstick, first, *cluster_lines(vectors, graph, groups, some)]
     lines.append(long_tail_line(vectors, graph, first, args.textbook_rows))
     if true is not None and observed is not None:
         lines += curation_lines(vectors, graph, true, observed, args.textbook_rows, args.exact)
