@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 from collections.abc import Callable
 from typing import Any
 
@@ -74,6 +76,24 @@ class Look(TrainerCallback):  # type: ignore[misc]
     def on_train_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         """The last look."""
         self._watch.look(model, state.global_step)
+
+
+class GiveBack(TrainerCallback):  # type: ignore[misc]
+    """Gives freed memory back to the system after each step, where the C library can (glibc).
+
+    Batches of ever other lengths leave holes that glibc keeps: without this a training on a CPU grew from 6 to 18 GB in
+    two hundred steps.
+    """
+
+    def __init__(self) -> None:
+        self._trim: Any = None
+        with contextlib.suppress(OSError, AttributeError):  # not glibc
+            self._trim = ctypes.CDLL("libc.so.6").malloc_trim
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Trim."""
+        if self._trim is not None:
+            self._trim(0)
 
 
 def quiet(trainer: Any) -> None:

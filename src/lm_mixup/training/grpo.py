@@ -19,7 +19,7 @@ from lm_mixup.training.folder import Folder
 from lm_mixup.training.order import batched_by_length
 from lm_mixup.training.recipe import TrainRecipe
 from lm_mixup.training.reward import as_function, make_scorer
-from lm_mixup.training.sft import Progress, as_dataset, token_counter
+from lm_mixup.training.sft import PADDED, Progress, as_dataset, token_counter
 from lm_mixup.training.watch import Watch
 
 KEPT = {
@@ -126,7 +126,7 @@ def make_trainer(
         from trl import GRPOConfig, GRPOTrainer
     except ImportError as error:
         raise base.missing("trl") from error
-    from lm_mixup.training.callbacks import Log, Look, StopAt, quiet
+    from lm_mixup.training.callbacks import GiveBack, Log, Look, StopAt, quiet
 
     settings = recipe.grpo
     rollouts, cpu = settings.mini_batch * settings.rollouts, recipe.device == "cpu"
@@ -162,12 +162,13 @@ def make_trainer(
         seed=recipe.seed,
         data_seed=recipe.seed,
         use_cpu=cpu,
+        pad_to_multiple_of=PADDED if cpu else None,
         bf16=not cpu and recipe.model.dtype == "bfloat16",
         fp16=False,
         dataloader_pin_memory=not cpu,
         disable_tqdm=True,
     )
-    callbacks = [Log(folder, progress, time.monotonic, KEPT), *([StopAt(max_steps)] if max_steps else [])]
+    callbacks = [Log(folder, progress, time.monotonic, KEPT), GiveBack(), *([StopAt(max_steps)] if max_steps else [])]
     trainer = GRPOTrainer(
         model=model,
         args=config,

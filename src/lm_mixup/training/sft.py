@@ -16,6 +16,9 @@ from lm_mixup.training.folder import Folder
 from lm_mixup.training.order import batched_by_length
 from lm_mixup.training.recipe import TrainRecipe
 
+PADDED = 32
+"""On a CPU, batches are padded to a multiple of this: oneDNN keeps what it prepared for each shape it has seen."""
+
 Progress = Callable[[int, int, dict[str, float]], None]
 """Called with (step, steps in all, figures)."""
 
@@ -113,7 +116,7 @@ def _trainer(
         from trl import SFTConfig, SFTTrainer
     except ImportError as error:
         raise base.missing("trl") from error
-    from lm_mixup.training.callbacks import Log, StopAt, quiet
+    from lm_mixup.training.callbacks import GiveBack, Log, StopAt, quiet
 
     count = token_counter(tokenizer)
     lengths = [count(example.prompt, example.completion) for example in found.examples]
@@ -143,6 +146,7 @@ def _trainer(
         seed=recipe.seed,
         data_seed=recipe.seed,
         use_cpu=cpu,
+        pad_to_multiple_of=PADDED if cpu else None,
         bf16=not cpu and recipe.model.dtype == "bfloat16",
         fp16=False,
         dataloader_pin_memory=not cpu,
@@ -154,7 +158,7 @@ def _trainer(
         train_dataset=as_dataset(list(found.examples), order, with_answers=True),
         processing_class=tokenizer,
         peft_config=None if adapter else base.lora_config(recipe),
-        callbacks=[Log(folder, progress, time.monotonic), *([StopAt(max_steps)] if max_steps else [])],
+        callbacks=[Log(folder, progress, time.monotonic), GiveBack(), *([StopAt(max_steps)] if max_steps else [])],
     )
     quiet(trainer)
     return trainer
