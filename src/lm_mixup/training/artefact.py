@@ -60,7 +60,7 @@ def write_artefact(
         "data": Path(data).name,
         "data_digest": rows.digest,
         "rows": len(rows.examples),
-        "command": shlex.join(["lm-mixup", *sys.argv[1:]]),
+        "command": shlex.join(["lm-mixup", *(_plain(word) for word in sys.argv[1:])]),
         "stage": command,
         "steps": trainer.state.global_step,
         "date": datetime.now(UTC).date().isoformat(),
@@ -74,6 +74,11 @@ def write_artefact(
     return out
 
 
+def _plain(word: str) -> str:
+    """An argument without the folders of whoever trained: a card is for others."""
+    return Path(word).name if word.startswith(("/", "~", ".")) and len(word) > 1 else word
+
+
 def _write_adapter(model: Any, out: Path) -> None:
     """PEFT's own layout, in bfloat16: half the size, and what the base model is computed in anyway."""
     import torch
@@ -84,6 +89,7 @@ def _write_adapter(model: Any, out: Path) -> None:
     tensors = {name: value.detach().to("cpu", torch.bfloat16).contiguous() for name, value in state.items()}
     with replacing(out / ADAPTER) as temporary:
         save_file(tensors, str(temporary), metadata={"format": "pt"})
+        temporary.chmod(0o644)  # safetensors makes it readable by its owner alone
     config = model.peft_config["default"].to_dict()
     plain = {k: sorted(v) if isinstance(v, set) else v for k, v in config.items()}
     plain["inference_mode"] = True
