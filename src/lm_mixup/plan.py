@@ -42,8 +42,6 @@ _STOOD_IN = "plan-"  # ids of clusters that only a plan knows
 _FEWEST_CLUSTERS, _MOST_CLUSTERS = 0.7, 1.2
 """Of rows by mean size: rows without a near neighbour are left out, and sizes come out as the rows lie."""
 
-_MARGIN = 0.1  # of the sample's mean: twenty records do not show the tail of the lengths
-
 Interval = tuple[float, float]
 
 
@@ -239,11 +237,15 @@ def _estimate(seen: Sampled, number: Interval, rng: np.random.Generator) -> Esti
 
 
 def _mean(values: npt.NDArray[np.float64], rng: np.random.Generator) -> Interval:
-    """The mean's interval: bootstrap, and a margin where the values differ at all."""
+    """The mean's interval: bootstrap, and room for what was not seen.
+
+    So few records show nothing of what happens to one in ten (a second question, a second attempt), which may double
+    what it takes: the upper end allows for as many of those as could be without one of them having been drawn.
+    """
     means = rng.choice(values, (_ROUNDS, len(values))).mean(axis=1)
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    margin = _MARGIN * float(values.mean()) if values.std() > 0 else 0.0
-    return max(0.0, float(low) - margin), float(high) + margin
+    unseen = 1.0 - ((1.0 - LEVEL) / 2) ** (1.0 / len(values))
+    return float(low), float(high) + unseen * float(values.mean())
 
 
 def _sum(stages: Sequence[Estimate]) -> Estimate:

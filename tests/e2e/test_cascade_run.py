@@ -151,7 +151,8 @@ def test_a_plan_counts_the_questions_of_the_cascade(pool: Path, finished, tmp_pa
         arguments = ("--llm", f"openai:stand-in@{server.url}", *SETTINGS, "--items", "12", "--json", "-q")
         plan = told(cli("plan", pool, "-o", tmp_path / "run", *arguments))
     rate = plan["stages"]["rate"]
-    assert rate["records"] == rate["requests"] == [QUESTIONS, QUESTIONS]
+    assert rate["records"] == [QUESTIONS, QUESTIONS]
+    assert rate["requests"][0] == QUESTIONS <= rate["requests"][1] < 1.3 * QUESTIONS
     assert plan["stages"]["rerate"]["records"][0] == 0
     assert plan["stages"]["rerate"]["requests"][1] >= len(once) - QUESTIONS
     with Ledger(folder / "ledger.sqlite") as ledger:

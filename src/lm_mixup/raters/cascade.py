@@ -2,7 +2,7 @@
 
 A pool of n rows, a judge that is asked about a share of them, and the question which rows are *high* (class ≥ 4)::
 
-    pilot     a fifth of it spread over the pool, the rest over its longer answers, no two alike     judge
+    pilot     a little of it spread over the pool, the rest over its longer answers, no two alike    judge
     rounds    learn from all that was judged; ask about the rows likeliest to be high; again         judge
     rest      rated by what was learned; high only where that beats leaving them out                 learned
 
@@ -39,6 +39,9 @@ Ask = Callable[[Ints], Floats]
 """Row numbers → the judge's ratings in 0–5, NaN where it failed."""
 
 _LENGTH = list(FEATURES).index("completion_words")
+_LEAST_SPREAD = 10
+"""Rows of the pilot that are spread over the pool in any case: promising rows alone do not show what others are."""
+
 _NEVER = 2.0
 """Above every chance."""
 
@@ -47,9 +50,10 @@ _NEVER = 2.0
 class Plan:
     """How much is judged and how it is chosen; all [O].
 
-    ``share`` of the pool is judged, at least 50 rows. The pilot takes ``pilot`` of it, of which ``spread`` is drawn
-    over the whole pool and the rest with weights (rank by length and start / n) ^ ``tilt``; ``rounds`` rounds take
-    what is left. A rating counts ``lift`` points more from class ``high`` on, so that the regression minds that line.
+    ``share`` of the pool is judged, at least 50 rows. The pilot takes ``pilot`` of it, of which ``spread`` (at least 10
+    rows) is drawn over the whole pool and the rest with weights (rank by length and start / n) ^ ``tilt``; ``rounds``
+    rounds take what is left. A rating counts ``lift`` points more from class ``high`` on, so that the regression minds
+    that line.
 
     Regressions under all of ``vector_penalties`` × ``feature_penalties`` are averaged, the better they tell high rows
     in ``folds`` folds the more (a difference of ``blend`` in AUC is a factor of e). ``directions``: principal
@@ -57,16 +61,16 @@ class Plan:
     deviations), times how much of the regression's advantage over chance length alone has: all where nothing but
     length tells, none where length tells nothing.
 
-    A row that was not judged
-    is called high from a chance of ``margin`` × the expected F1 on; 0.5 is best for true chances, and chances of
-    picked rows are overestimated. From a chance of ``unsure`` on, something new may be high (:attr:`Learned.unsure`).
+    A row that was not judged is called high from a chance of ``margin`` × the expected F1 on; 0.5 is best for true
+    chances, and chances of picked rows are overestimated. From a chance of ``unsure`` on, something new may be high
+    (:attr:`Learned.unsure`).
     """
 
     share: float = 0.2
     pilot: float = 0.2
-    spread: float = 0.2
+    spread: float = 0.05
     tilt: float = 12.0
-    rounds: int = 8
+    rounds: int = 16
     high: int = 4
     lift: float = 1.5
     folds: int = 5
@@ -74,7 +78,7 @@ class Plan:
     feature_penalties: tuple[float, ...] = (10.0, 100.0, 1e5)
     directions: int = 128
     blend: float = 0.03
-    length: float = 1.0
+    length: float = 2.0
     margin: float = 0.6
     unsure: float = 0.1
     seed: int = 0
@@ -239,7 +243,7 @@ class _Learning:
         return self._plan.high - 0.5
 
     def _pilot(self, size: int) -> Ints:
-        even = self._even = round(self._plan.spread * size)
+        even = self._even = min(size, max(_LEAST_SPREAD, round(self._plan.spread * size)))
         place = np.argsort(np.argsort(self._guess, kind="stable"), kind="stable")
         tilted = ((place + 1) / len(place)) ** self._plan.tilt
         first = apart(self._table[:, : self._dim], np.ones(len(tilted)), even, self._luck[:, 0])
