@@ -42,7 +42,7 @@ def write_artefact(
     model = trainer.accelerator.unwrap_model(trainer.model)
     adapter = bool(recipe.lora.rank) if adapter is None else adapter
     if adapter:
-        _write_adapter(model, out)
+        _write_adapter(model, out, recipe.model.name)
     else:
         model.save_pretrained(out)
         trainer.processing_class.save_pretrained(out)
@@ -79,7 +79,7 @@ def _plain(word: str) -> str:
     return Path(word).name if word.startswith(("/", "~", ".")) and len(word) > 1 else word
 
 
-def _write_adapter(model: Any, out: Path) -> None:
+def _write_adapter(model: Any, out: Path, name: str) -> None:
     """PEFT's own layout, in bfloat16: half the size, and what the base model is computed in anyway."""
     import torch
     from peft import get_peft_model_state_dict
@@ -93,6 +93,7 @@ def _write_adapter(model: Any, out: Path) -> None:
     config = model.peft_config["default"].to_dict()
     plain = {k: sorted(v) if isinstance(v, set) else v for k, v in config.items()}
     plain["inference_mode"] = True
+    plain["base_model_name_or_path"] = name  # not the folder it was read from
     write_bytes(out / "adapter_config.json", orjson.dumps(plain, option=orjson.OPT_INDENT_2, default=str))
 
 
