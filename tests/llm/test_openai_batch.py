@@ -130,8 +130,13 @@ def test_a_killed_process_is_followed_by_one_that_fetches_what_was_submitted(tmp
         wait_for(lambda: server.stats()["batches"] == 1)
         os.kill(first.pid, signal.SIGKILL)
         first.communicate()
+        with Ledger(path) as ledger:  # no cap was set, and what is at the provider counts all the same
+            at_worst = ledger.spent()
         assert runner(server, path).communicate(timeout=60)[0].strip() == "40"
         assert (server.stats()["batches"], server.stats()["requests"]) == (1, 40)
+        with Ledger(path) as ledger:
+            assert ledger.spent().requests == at_worst.requests == 40
+            assert ledger.spent().tokens == server.stats()["tokens"] < at_worst.tokens
 
 
 def test_two_processes_submit_each_prompt_once(tmp_path):

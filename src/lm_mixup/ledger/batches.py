@@ -71,7 +71,8 @@ class BatchBook:
     def begin(self, batch: Batch, items: Sequence[tuple[Request, Reservation]]) -> asyncio.Future[None]:
         """Write down that a batch is about to be handed over.
 
-        Its reservations are the batch's from now on, not this process's: they stand while it is at the provider.
+        Its reservations are the batch's from now on, not this process's: they stand while it is at the provider. What
+        was not reserved, for there was no cap, is reserved now: a later run may set one.
         """
         row = (batch.token, None, batch.model, batch.endpoint, OPEN, self._clock())
 
@@ -79,10 +80,12 @@ class BatchBook:
             insert(transaction.db, "INSERT INTO batches", [row])
             requests = [(request.key, request.model, request.body) for request, _ in items]
             insert(transaction.db, "INSERT OR IGNORE INTO requests", requests)
-            rows = [(batch.token, request.key, worst.tokens, worst.usd, worst.id) for request, worst in items]
+            kept = [
+                (request.key, transaction.account.hand_over(worst, batch.token, request.key))
+                for request, worst in items
+            ]
+            rows = [(batch.token, key, worst.tokens, worst.usd, worst.id) for key, worst in kept]
             insert(transaction.db, "INSERT INTO batch_items", rows)
-            for worst_id in [worst.id for _, worst in items if worst.id is not None]:
-                transaction.db.execute("UPDATE reservations SET owner = ? WHERE id = ?", (batch.token, worst_id))
 
         return self._submit(write)
 

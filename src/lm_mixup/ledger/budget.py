@@ -134,10 +134,20 @@ class Account:
             ).fetchone()
             without = (spent.requests + 1, spent.tokens - tokens + reserved.tokens, spent.usd - dollars + usd)
             return bool(own) or budget.allows(*without)
+        return self._reserve(reserved, owner, key)
+
+    def _reserve(self, reserved: Reservation, owner: str, key: str) -> Reservation:
         self.add(1, reserved.tokens, reserved.usd)
         row = (owner, key, reserved.tokens, reserved.usd)
         done = self._db.execute("INSERT INTO reservations (owner, key, tokens, usd) VALUES (?, ?, ?, ?)", row)
         return Reservation(reserved.tokens, reserved.usd, done.lastrowid)
+
+    def hand_over(self, reserved: Reservation, owner: str, key: str) -> Reservation:
+        """The reservation as ``owner``'s; one that is not in the ledger yet is made, whatever the caps."""
+        if reserved.id is None:
+            return self._reserve(reserved, owner, key)
+        self._db.execute("UPDATE reservations SET owner = ? WHERE id = ?", (owner, reserved.id))
+        return reserved
 
     def refund(self, reserved: Reservation) -> None:
         """Give back what was reserved for a request that was never sent."""
