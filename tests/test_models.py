@@ -305,3 +305,56 @@ def test_a_hub_that_never_answers_is_given_up_in_seconds(tmp_path: Path) -> None
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(ModelError, match="no answer within"):
             resolve(tmp_path / "cache", hub=address)
+
+
+# --- what is computed from models --------------------------------------------------------------------------------
+
+
+class Maker:
+    def __init__(self, content: bytes = b"made", breaks: bool = False) -> None:
+        self.calls, self.content, self.breaks = 0, content, breaks
+
+    def __call__(self, folder: Path) -> None:
+        self.calls += 1
+        (folder / "a.bin").write_bytes(self.content)
+        if self.breaks:
+            raise ModelError("no such thing")
+        (folder / "b.bin").write_bytes(b"b")
+
+
+def test_what_is_derived_is_made_once(tmp_path: Path) -> None:
+    maker = Maker()
+    first = models.derived("m-1", maker, cache_dir=tmp_path)
+    assert {p.name: p.read_bytes() for p in first.iterdir()} == {"a.bin": b"made", "b.bin": b"b"}
+    assert models.derived("m-1", maker, cache_dir=tmp_path) == first
+    assert maker.calls == 1
+    models.derived("m-2", maker, cache_dir=tmp_path)
+    assert maker.calls == 2
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut", "changed", "no record"])
+def test_what_is_derived_is_made_again_where_it_is_damaged(damage: str, tmp_path: Path) -> None:
+    maker = Maker()
+    folder = models.derived("m", maker, cache_dir=tmp_path)
+    match damage:
+        case "gone":
+            (folder / "b.bin").unlink()
+        case "cut":
+            (folder / "a.bin").write_bytes(b"mad")
+        case "changed":
+            (folder / "a.bin").write_bytes(b"nade")
+            os.utime(folder / "a.bin", ns=(1, 1))
+        case _:
+            (folder.parent / "made.json").write_bytes(b"[[")
+    again = models.derived("m", maker, cache_dir=tmp_path)
+    assert maker.calls == 2
+    assert (again / "a.bin").read_bytes() == b"made"
+    assert (again / "b.bin").exists()
+
+
+def test_a_maker_that_breaks_leaves_nothing_that_counts(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no such thing"):
+        models.derived("m", Maker(b"half", breaks=True), cache_dir=tmp_path)
+    maker = Maker(b"whole")
+    assert (models.derived("m", maker, cache_dir=tmp_path) / "a.bin").read_bytes() == b"whole"
+    assert maker.calls == 1

@@ -160,6 +160,40 @@ def verify(name: str, *, cache_dir: Path, models: Mapping[str, ModelSpec] = MODE
     return _status(models[name], cache_dir)
 
 
+def derived(name: str, make: Callable[[Path], None], *, cache_dir: Path) -> Path:
+    """The folder ``CACHE/derived/NAME/files``, filled by ``make`` at first: what is computed from models' files.
+
+    ``name`` must hold a hash of everything that the files depend on. They are kept with their hashes, and made again
+    where they are damaged; two processes do not make them at once. Raises what ``make`` raises, and StorageError where
+    the cache cannot be written.
+    """
+    home = cache_dir / "derived" / name
+    files, told, draft = home / "files", home / "made.json", home / "draft"
+    with _locked(home):
+        if _as_made(files, told, _stamps(home)):
+            return files
+        try:
+            for left in (draft, files):
+                shutil.rmtree(left, ignore_errors=True)
+            draft.mkdir()
+            make(draft)
+            made = [ModelFile(path.name, path.stat().st_size, _sha256(path)) for path in sorted(draft.iterdir())]
+            draft.rename(files)
+        except OSError as error:
+            raise StorageError(f"{home} cannot be written: {error}; free space, or choose another cache") from error
+        write_file(told, [orjson.dumps([[file.name, file.size, file.sha256] for file in made])])
+        _as_made(files, told, _stamps(home))  # reads what was written once more, and remembers it
+    return files
+
+
+def _as_made(files: Path, told: Path, stamps: Path) -> bool:
+    try:
+        made = [ModelFile(*entry) for entry in orjson.loads(told.read_bytes())]
+    except (OSError, orjson.JSONDecodeError, TypeError):
+        return False
+    return bool(made) and all(_problem(files / file.name, file, stamps) is None for file in made)
+
+
 def _status(spec: ModelSpec, cache_dir: Path) -> ModelStatus:
     found, tried = _find(spec, cache_dir)
     if found is not None:
@@ -231,8 +265,7 @@ def _problem(path: Path, file: ModelFile, stamps: Path) -> str | None:
         stamp = {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": file.sha256}
         if _read_stamps(stamps).get(str(path)) == stamp:
             return None
-        with path.open("rb") as opened:
-            found = hashlib.file_digest(opened, "sha256").hexdigest()
+        found = _sha256(path)
     except FileNotFoundError:
         return f"{path} is not there"
     except OSError as error:
@@ -243,6 +276,11 @@ def _problem(path: Path, file: ModelFile, stamps: Path) -> str | None:
     with contextlib.suppress(StorageError):
         write_file(stamps, [orjson.dumps({**_read_stamps(stamps), str(path): stamp}, option=orjson.OPT_INDENT_2)])
     return None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _stamps(home: Path) -> Path:
