@@ -2,6 +2,7 @@
 
     python -m benchmarks.mixture BUILT                     # a folder that lm-mixup mixture build has written
     python -m benchmarks.mixture BUILT --recover 150       # also: does clustering find the groups again (embeds more)
+    python -m benchmarks.mixture BUILT --grounding         # also: which inventions of a model the writer's check sees
     python -m benchmarks.mixture BUILT --json
 
 ``BUILT`` comes from::
@@ -23,6 +24,8 @@ import numpy as np
 from lm_mixup.clustering import cluster
 from lm_mixup.collaborators import Edge, make_embedder
 from lm_mixup.embed.cached import CachedEmbedder, vector_schema
+from lm_mixup.llm.parsing import parse_think_answer
+from lm_mixup.mixture.by_llm import grounded
 from lm_mixup.mixture.collect import Collector
 from lm_mixup.mixture.degrade import RuleDegrader
 from lm_mixup.mixture.load import load_mixture
@@ -34,6 +37,7 @@ from lm_mixup.neighbors import build
 from lm_mixup.recipe import Recipe
 from lm_mixup.records import TaskType, digest
 from lm_mixup.store import Store
+from lm_mixup.task_types import parse
 
 NOISE_LEVELS = (0.0, 1.0, 3.0, 6.0)
 """Times the default rates, on every variant."""
@@ -43,6 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("built", type=Path)
     parser.add_argument("--recover", type=int, default=0, metavar="N", help="targets of each type to cluster again")
+    parser.add_argument("--grounding", action="store_true", help="what of invented claims the check of writers sees")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     rows = load_mixture(arguments.built)
@@ -54,8 +59,40 @@ def main() -> None:
     if arguments.recover:
         figures["recover"] = recover(arguments.recover, arguments.built / "store" / "recover")
         show_recovered(figures["recover"])
+    if arguments.grounding:
+        figures["grounding"] = grounding()
+        for name, found in figures["grounding"].items():
+            print(f"  {name:32}{found['passed']:>7,} of {found['samples']:,} pass")
     if arguments.json:
         print(json.dumps(figures))
+
+
+INVENTIONS = {
+    9: "the passage's own sentences",
+    0: "a number added",
+    1: "a name invented in a clause",
+    2: "a sentence in other words",
+}
+"""How the server of the tests spoils what it writes, by its number."""
+
+
+def grounding() -> dict[str, dict[str, int]]:
+    """Kind of invention → how many samples of all types on all passages had it, and how many of them passed."""
+    from tests.servers.mixture_author import INVENTED, written
+
+    data = Path(os.environ.get("LM_MIXUP_DATA", "../shared/data"))
+    out = {name: {"samples": 0, "passed": 0} for name in INVENTIONS.values()}
+    for passage in Collector().collect([data / "wikipedia"]).passages:
+        topic = passage.topic or " ".join(passage.text.split()[:2])
+        for task_type in TaskType:
+            for fault, name in INVENTIONS.items():
+                said = parse_think_answer(written(str(task_type), topic, passage.text, fault))
+                item = parse(task_type, said.answer) if said else None
+                if item is None or said is None or (fault != 9 and not any(w in said.answer for w in INVENTED)):
+                    continue
+                out[name]["samples"] += 1
+                out[name]["passed"] += grounded(item, f"{passage.topic}. {passage.text}")
+    return out
 
 
 def show(figures: dict[str, Any]) -> None:
