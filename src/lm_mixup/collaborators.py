@@ -133,6 +133,7 @@ class _Models:
         self._offline = offline
         self._meter = meter
         self._connected: dict[str, LLM] = {}
+        self.cache_dir = edge.cache_dir
         self._ledger: Ledger | None = None
 
     def get(self, wanted: str | None, setting: str) -> LLM:
@@ -221,6 +222,16 @@ def _rater(recipe: Recipe, embedder: CachedEmbedder, models: _Models) -> Rater |
     return LearnedRater(embedder=embedder, head=recipe.rate.head, weights=weights)
 
 
+def _trained(recipe: Recipe, models: _Models) -> Distiller:
+    """A model that lm-mixup trained, run by OpenVINO, with extraction where its answer fails a check."""
+    from lm_mixup.distillers import trained
+
+    model = trained.load(recipe.distill.model)
+    path = trained.runnable(model, cache_dir=models.cache_dir)
+    llm = models.get(f"openvino:{path}", "distill.distiller: trained")
+    return trained.checked(model, llm, templates=recipe.distill.templates)
+
+
 def _distiller(recipe: Recipe, models: _Models) -> Distiller:
     from lm_mixup.distillers.extractive import ExtractiveDistiller
 
@@ -228,10 +239,13 @@ def _distiller(recipe: Recipe, models: _Models) -> Distiller:
     extractive = ExtractiveDistiller(templates=settings.templates)
     if settings.distiller == "extractive":
         return extractive
+    if settings.distiller == "trained":
+        return _trained(recipe, models)
     from lm_mixup.distillers.lm import LMDistiller
 
     return LMDistiller(
         models.get(settings.llm, "distill.distiller: lm"),
+        style=settings.style,
         templates=settings.templates,
         max_input_tokens=settings.max_input_tokens,
         max_new_tokens=settings.max_new_tokens,

@@ -172,9 +172,18 @@ class ClusterSettings(Section):
 class DistillSettings(Section):
     """Step 5: distil every cluster into one sample."""
 
-    distiller: Literal["extractive", "lm"] = Field(
+    distiller: Literal["extractive", "trained", "lm"] = Field(
         "extractive",
-        description="extractive (embedded, invents nothing) or lm (a language model; needs distill.llm or llm.model).",
+        description="extractive (embedded, invents nothing), trained (a model that lm-mixup train made; its answer is taken "
+        "where it holds as much as extraction does and adds nothing) or lm (a language model; needs distill.llm or "
+        "llm.model).",
+    )
+    model: str = Field(
+        "lm-mixup-135m",
+        description="Of a trained distiller: lm-mixup-135m, which ships, or a folder of lm-mixup train. [O]",
+    )
+    style: Literal["fenced", "compact"] = Field(
+        "fenced", description="How an lm distiller is asked: fenced, or compact, as trained models are. [O]"
     )
     llm: str | None = Field(None, description="The distilling model, as in llm.model; empty: llm.model.")
     max_new_tokens: int = Field(2400, ge=16, description="Longest answer of an lm distiller. [R]")

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lm_mixup.distillers.coverage import cluster_facts
 from lm_mixup.records import TaskType
 from lm_mixup.rewards import coverage_reward, grounding_reward
-from lm_mixup.rewards.coverage import cluster_facts
 
 TARGET = (
     "The old bridge of Arnsford was built by Clara Bell in 1874. It carries two railway tracks across the river. "

@@ -24,6 +24,8 @@ MODELS = ("openai", "openai-batch", "openvino", "transformers", "llama-cpp", "sc
 
 DISTILLERS = (
     "extractive, best-source, reference, file:ANSWERS.jsonl, "
+    "trained:NAME_OR_FOLDER (a model of lm-mixup train, checked, extraction where a check fails), "
+    "trained-alone:NAME_OR_FOLDER (without checks), "
     "lm:MODEL or MODEL (a prompted model: openai:NAME@URL, openvino:NAME_OR_PATH, transformers:PATH …), "
     "compact:MODEL (asked with the prompt of trained models)"
 )
@@ -81,6 +83,8 @@ class Specs:
             return Entrant(name, answers, answers.said)
         if kind in ("lm", "compact") and rest:
             return self._prompted(name, rest, "fenced" if kind == "lm" else "compact")
+        if kind in ("trained", "trained-alone") and rest:
+            return self._trained(name, rest, alone=kind == "trained-alone")
         if kind in MODELS and rest:
             return self._prompted(name, spec, "fenced")
         raise InputError(f"--distiller {_safe(given)}: expected one of {DISTILLERS}")
@@ -98,6 +102,16 @@ class Specs:
             repetition_penalty=self._decoding.repetition_penalty,
         )
         return Entrant(name, distiller, heard.said)
+
+    def _trained(self, name: str, model: str, *, alone: bool) -> Entrant:
+        from lm_mixup.distillers import trained
+        from lm_mixup.evaluation.entrants import Entrant, Overheard
+
+        known = trained.load(model)
+        heard = Overheard(self.model(f"openvino:{trained.runnable(known, cache_dir=self._edge.cache_dir)}"))
+        if alone:
+            return Entrant(name, trained.distiller(known, heard), heard.said)
+        return Entrant(name, trained.checked(known, heard))
 
     def judges(self, specs: Sequence[str]) -> dict[str, Rater]:
         """The judges by the names that the tables give them, the first first."""

@@ -317,11 +317,17 @@ def distill(
     recipe: o.RecipeFile = None,
     settings: o.Settings = None,
     llm: o.LLMSpec = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="A model that lm-mixup trained: lm-mixup-135m, or a folder of lm-mixup train."),
+    ] = None,
     columns: o.Columns = None,
     work: Work = None,
     quiet: o.Quiet = False,
 ) -> None:
     """Turn each cluster into one sample; from file to file, rows of one `cluster` belong together."""
+    if model is not None:
+        settings = [*(settings or ()), "distill.distiller=trained", f"distill.model={model}"]
     if output is None:
         return _on_run("distill", paths, settings, quiet)
     from lm_mixup import piecework

@@ -160,7 +160,7 @@ class LMDistiller:
 
     def prompt(self, cluster: Cluster) -> Asked:
         """What is asked about a cluster."""
-        texts = [self._member_text(sample) for sample in cluster.samples]
+        texts = [member_text(sample, self._templates) for sample in cluster.samples]
         word = fence_word(cluster.digest, texts) if self._style == "fenced" else ""
         room = self._max_input_tokens - sum(self._count(m["content"]) for m in self._messages(cluster, word, []))
         kept, remark = self._fitting(texts, cluster.ratings, word, room)
@@ -208,10 +208,6 @@ class LMDistiller:
         remark = f"[input trimmed: the {len(kept)} best-rated of {len(texts)} samples that fit]"
         return dict(sorted(kept.items())), remark if len(kept) < len(texts) else ""
 
-    def _member_text(self, sample: Sample) -> str:
-        item = task_types.from_sample(sample, self._templates)
-        return sample.text if item is None else task_types.render(item)
-
     def _ask_again(self, cluster: Cluster, prompt: Prompt, answer: Completion, failure: Failure) -> Prompt:
         said = {"role": "assistant", "content": answer.text[:_REPEATED_CHARS] or "(nothing)"}
         problem = failure.detail.partition(";")[0]
@@ -241,6 +237,12 @@ class LMDistiller:
             messages=task_types.to_messages(item, self._templates),
             think=f"{think}\n{asked.remark}".strip(),
         )
+
+
+def member_text(sample: Sample, templates: Mapping[str, str] = task_types.TEMPLATES) -> str:
+    """How a member of a cluster is shown to a model: in its task type's form, where it has one."""
+    item = task_types.from_sample(sample, templates)
+    return sample.text if item is None else task_types.render(item)
 
 
 def _within(window: int | None, max_input_tokens: int, max_new_tokens: int) -> int:

@@ -17,9 +17,8 @@ from lm_mixup.raters.library import RatedLibrary
 from lm_mixup.records import Failure, Rating, Sample, digest
 from lm_mixup.rewards.alignment import THRESHOLD, alignment_reward
 from lm_mixup.rewards.answers import Reading, Rollout, answer_sample, read_answer
-from lm_mixup.rewards.coverage import coverage_reward
+from lm_mixup.rewards.coverage import coverage_reward, grounding_reward
 from lm_mixup.rewards.form import form_of
-from lm_mixup.rewards.grounding import grounding_reward
 from lm_mixup.rewards.quality import Mapping as QualityMapping
 from lm_mixup.rewards.quality import VectorRater, quality_reward
 

@@ -1,4 +1,4 @@
-"""Grounding: whether an answer says nothing that no source supports. Ours, off by default."""
+"""Grounding: whether an answer says nothing that no source supports. Ours."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lm_mixup.records import TaskType
 _CLUSTERS_KEPT = 512
 
 
-def grounding_reward(answer: str, variants: Sequence[str], task_type: TaskType) -> float:
+def grounding(answer: str, variants: Sequence[str], task_type: TaskType) -> float:
     """The share (0–1) of an answer's claims that some text of the cluster supports; 0 for an answer without claims.
 
     ``answer`` is what stands in the answer part, ``variants`` are the cluster's texts. When a claim is supported, and

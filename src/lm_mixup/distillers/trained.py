@@ -1,0 +1,114 @@
+"""Models that lm-mixup trained, as files: what they are, and how they become a file that runs without torch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import orjson
+
+from lm_mixup.distillers.checks import CheckedDistiller
+from lm_mixup.distillers.extractive import ExtractiveDistiller
+from lm_mixup.distillers.lm import LMDistiller
+from lm_mixup.errors import ModelError
+from lm_mixup.llm.gguf import merge_adapter, replace_weights
+from lm_mixup.models import MODELS, derived, resolve
+from lm_mixup.ports import LLM
+from lm_mixup.prompts.compact import compact_digest
+from lm_mixup.records import digest
+from lm_mixup.task_types import TEMPLATES
+
+DEFAULT = "lm-mixup-135m"
+SHIPPED = MappingProxyType({DEFAULT: Path(__file__).parent / "weights" / "smollm2-135m-v1"})
+"""The models that come with the package, by name."""
+REPETITION_PENALTY = 1.0
+"""None: distilling is copying, most of it, and a penalty makes the model change names to avoid repeating them."""
+_ADAPTER = "adapter_model.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A trained model: its folder, its base, whether it is an adapter on it, and the range it was trained in."""
+
+    folder: Path
+    base: str
+    base_sha256: str
+    adapter: bool
+    max_samples: int
+    max_tokens: int
+
+
+def load(name: str) -> Trained:
+    """The model of a shipped name, or in a folder that ``lm-mixup train`` wrote. Raises :class:`ModelError`."""
+    folder = SHIPPED.get(name, Path(name))
+    try:
+        told: dict[str, Any] = orjson.loads((folder / "lm_mixup.json").read_bytes())
+        model = Trained(
+            folder, told["base"], told["base_sha256"], told["adapter"], told["max_samples"], told["max_tokens"]
+        )
+        prompts = told["prompt_digest"]
+    except (OSError, orjson.JSONDecodeError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"{name}: expected one of {', '.join(SHIPPED)}, or a folder that lm-mixup train wrote (lm_mixup.json); "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    if prompts != compact_digest():
+        raise ModelError(
+            f"{folder}: trained with other prompts than this version of lm-mixup asks with; train it again"
+        )
+    return model
+
+
+def distiller(model: Trained, llm: LLM, *, templates: Mapping[str, str] = TEMPLATES) -> LMDistiller:
+    """The model as a distiller, without checks; ``llm`` runs it. For checks: :func:`checked`."""
+    return LMDistiller(
+        llm,
+        style="compact",
+        ask_again=False,
+        templates=templates,
+        max_input_tokens=model.max_tokens,
+        max_new_tokens=model.max_tokens,
+        repetition_penalty=REPETITION_PENALTY,
+    )
+
+
+def checked(model: Trained, llm: LLM, *, templates: Mapping[str, str] = TEMPLATES) -> CheckedDistiller:
+    """The model where its answer holds as much as extraction's and adds nothing, extraction elsewhere."""
+    return CheckedDistiller(
+        distiller(model, llm, templates=templates),
+        ExtractiveDistiller(templates=templates),
+        max_samples=model.max_samples,
+        max_tokens=model.max_tokens,
+    )
+
+
+def runnable(model: Trained, *, cache_dir: Path) -> Path:
+    """A GGUF file of the model, merged with its base at first and kept in the cache (half a minute, 145 MB).
+
+    Raises :class:`ModelError` where the base is no model that lm-mixup resolves, or not the one it was trained on.
+    """
+    if model.base not in MODELS:
+        raise ModelError(
+            f"{model.folder}: its base {model.base!r} is none that lm-mixup fetches, so it does not run without torch; "
+            "merge it with PEFT, serve it (vLLM, transformers), and give distill.llm and distill.style: compact"
+        )
+    base = resolve(model.base, cache_dir=cache_dir)
+    if model.base_sha256 and model.base_sha256 not in {file.sha256 for file in MODELS[model.base].files}:
+        raise ModelError(f"{model.folder}: was trained on other bytes of {model.base} than this version has")
+    weights = model.folder / (_ADAPTER if model.adapter else "model.safetensors")
+    try:
+        key = digest(["q8", model.base_sha256, hashlib.sha256(weights.read_bytes()).hexdigest()])[:16]
+    except OSError as error:
+        raise ModelError(f"{weights}: cannot be read: {error}") from error
+
+    def make(folder: Path) -> None:
+        if model.adapter:
+            merge_adapter(base, model.folder, folder / "model.gguf", weights="Q8_0")
+        else:
+            replace_weights(base, model.folder, folder / "model.gguf", weights="Q8_0")
+
+    return derived(f"{model.base}-{key}", make, cache_dir=cache_dir) / "model.gguf"

@@ -1,0 +1,99 @@
+"""A trained model is believed where its answer holds as much as extraction's and adds nothing."""
+
+import pytest
+
+from lm_mixup.distillers.checks import CheckedDistiller
+from lm_mixup.distillers.extractive import ExtractiveDistiller
+from lm_mixup.records import Cluster, Distillate, Failure, Message, Sample, TaskType
+
+IRON = "Iron is sold by the pound in Leeds."
+MARKET = "The market opens at nine on Fridays."
+
+
+def cluster(texts=(f"{IRON} {MARKET}", IRON), language="en", name="c"):
+    samples = tuple(
+        Sample(f"{name}{i}", (Message("assistant", text),), task_type=TaskType.PARA, language=language)
+        for i, text in enumerate(texts)
+    )
+    return Cluster(name, TaskType.PARA, language, "made", samples, (2.0,) * len(samples))
+
+
+class Saying:
+    """A model that says the same of every cluster, and counts how many it was asked about."""
+
+    key = "saying"
+
+    def __init__(self, answer):
+        self.answer = answer
+        self.asked = []
+
+    def distill(self, clusters):
+        self.asked += [c.id for c in clusters]
+        return [self._made(c) for c in clusters]
+
+    def _made(self, c):
+        if self.answer is None:
+            return Failure(c.id, "distill", "bad-format", "as asked")
+        ids = tuple(s.id for s in c.samples)
+        return Distillate(c.id, c.id, c.task_type, c.language, c.source, ids, ids, self.answer, (), "")
+
+
+def distil(answer, given=None, **settings):
+    model = Saying(answer)
+    given = given or [cluster()]
+    limits = {"max_samples": 4, "max_tokens": 512} | settings
+    return CheckedDistiller(model, ExtractiveDistiller(), **limits).distill(given), model
+
+
+def test_an_answer_that_holds_all_and_adds_nothing_is_taken():
+    (made,), _ = distil(f"{MARKET} {IRON}")
+    assert made.answer == f"{MARKET} {IRON}"
+    assert "[checked: holds 100% of the sources' facts; 100% of its claims have a source]" in made.think
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (IRON, "holds 50% of the facts, this 100%"),
+        (f"{IRON} {MARKET} Wool was taxed in Bradford by King George in 1764.", "claims have a source"),
+        (f"{IRON} The market opens at ten on Fridays.", "[fallback: "),
+        (None, "gave no distillate: bad-format"),
+    ],
+)
+def test_anything_less_is_extractions_and_says_why(answer, reason):
+    (made,), _ = distil(answer)
+    (extracted,) = ExtractiveDistiller().distill([cluster()])
+    assert made.answer == extracted.answer
+    assert made.messages == extracted.messages != ()
+    assert "[fallback: " in made.think
+    assert reason in made.think
+
+
+def test_the_model_is_not_asked_beyond_its_range():
+    beyond = [
+        cluster((IRON, MARKET, IRON, MARKET, IRON), name="many"),
+        cluster(language="de", name="german"),
+        cluster((IRON * 60, MARKET), name="long"),
+        cluster(name="fine"),
+    ]
+    made, model = distil(f"{IRON} {MARKET}", beyond)
+    assert model.asked == ["fine"]
+    assert [("[fallback: " in m.think) for m in made] == [True, True, True, False]
+    assert [m.id for m in made] == ["many", "german", "long", "fine"]
+
+
+def test_margins_say_how_much_less_will_do():
+    (made,), _ = distil(IRON, coverage_margin=0.5)
+    assert made.answer == IRON
+
+
+def test_a_result_depends_on_its_cluster_alone_and_the_key_on_the_settings():
+    both, _ = distil(f"{IRON} {MARKET}", [cluster(name="a"), cluster((IRON,), name="b")])
+    (alone,), _ = distil(f"{IRON} {MARKET}", [cluster((IRON,), name="b")])
+    assert both[1] == alone
+    keys = {
+        CheckedDistiller(Saying("x"), ExtractiveDistiller(), max_samples=n, max_tokens=512, coverage_margin=m).key
+        for n in (3, 4)
+        for m in (0.0, 0.1)
+    }
+    assert len(keys) == 4
