@@ -48,7 +48,7 @@ TARGET_SHARE = 0.2
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--rater", action="append", choices=RATERS, help="only this judge; repeatable")
     parser.add_argument("--cache", type=Path, help="folder that keeps vectors between calls")
     args = parser.parse_args()

@@ -18,6 +18,7 @@ from lm_mixup.steps import Collaborators
 
 if TYPE_CHECKING:
     from lm_mixup.ledger import Ledger
+    from lm_mixup.raters.learned import LearnedRater
 
 EMBEDDED_MODEL = "all-minilm-l6-v2"
 KEY_VARIABLES = ("LM_MIXUP_API_KEY", "OPENAI_API_KEY")
@@ -198,6 +199,17 @@ def _judge(recipe: Recipe, models: _Models) -> Rater:
     return Panel({f"{number} {judge.model}": judge for number, judge in enumerate(judges.values(), start=1)})
 
 
+def _start(recipe: Recipe, embedder: CachedEmbedder) -> LearnedRater | None:
+    """The learned rater that a cascade starts from; none where the shipped weights do not know the embedder."""
+    from lm_mixup.raters.learned import SHIPPED, LearnedRater, Weights
+
+    settings = recipe.rate
+    if settings.weights is None and not Weights.load(SHIPPED).understand(embedder.key):
+        return None
+    weights = Path(settings.weights) if settings.weights else None
+    return LearnedRater(embedder=embedder, head=settings.head, weights=weights)
+
+
 def _rater(recipe: Recipe, embedder: CachedEmbedder, models: _Models) -> Rater | Cascade:
     if recipe.rate.rater == "judge":
         return _judge(recipe, models)
@@ -208,7 +220,7 @@ def _rater(recipe: Recipe, embedder: CachedEmbedder, models: _Models) -> Rater |
         plan = Plan(share=recipe.rate.judge_share, seed=recipe.seed)
         if getattr(judge, "at_once", None):
             plan = replace(plan, rounds=BATCH_ROUNDS)
-        return Cascade(judge, plan=plan)
+        return Cascade(judge, plan=plan, start=_start(recipe, embedder))
     if recipe.rate.rater == "knn-bayes":
         from lm_mixup.raters.knn_bayes import KNNBayesRater
         from lm_mixup.raters.library import RatedLibrary

@@ -14,6 +14,7 @@ from lm_mixup.errors import InputError, ModelError, RatingsError
 from lm_mixup.raters.cascade import Floats, Ints, Plan, _worth_calling, learn, luck_of
 from lm_mixup.raters.cascade_rater import Cascade, CascadeRater, train
 from lm_mixup.raters.features import FEATURES
+from lm_mixup.raters.learned import LearnedRater
 from lm_mixup.records import Failure, Message, Rating, Sample
 from tests.fakes import WordEmbedder
 
@@ -272,6 +273,23 @@ def test_what_is_made_from_the_pool_is_shown_to_the_judge_where_it_may_be_high(t
     second.rate(pool[:50])
     seen = {s.digest for s, r in zip(pool[:50], first.rate(pool[:50]), strict=True) if r.details["by"] == "judge"}
     assert not seen & set(judge.asked)
+
+
+def test_it_may_start_from_a_learned_rater(tmp_path: Path) -> None:
+    pool, judge = samples(200), Counting()
+    cascade = trained(tmp_path / "first", pool, judge, share=0.5)
+    start = LearnedRater(embedder=WordEmbedder(), head="cascade", weights=tmp_path / "first" / "head.npz")
+    again = Cascade(judge, plan=cascade.plan, start=start)
+    assert again.key != cascade.key
+    vectors = WordEmbedder().embed([s.text for s in pool])
+    rater = again.train(
+        tmp_path / "second",
+        embedder=WordEmbedder(),
+        vectors=vectors,
+        fetch=lambda rows: [pool[i] for i in rows],
+        progress=lambda _: None,
+    )
+    assert rater.card["start"] == start.key
 
 
 def test_an_edited_row_leaves_nearly_all_questions_as_they_were(tmp_path: Path) -> None:

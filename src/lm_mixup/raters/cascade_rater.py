@@ -23,7 +23,7 @@ from lm_mixup.ports import Embedder, Rater, Vectors
 from lm_mixup.raters.cascade import Floats, Ints, Plan, learn, luck_of
 from lm_mixup.raters.features import FEATURES, matrix
 from lm_mixup.raters.learned import LearnedRater, Weights
-from lm_mixup.records import Failure, Rating, Sample, digest
+from lm_mixup.records import RATING_MIN, Failure, Rating, Sample, digest
 
 _HEAD = "cascade"
 
@@ -121,16 +121,21 @@ class CascadeRater:
 
 
 class Cascade:
-    """A cascade that is yet to be trained on a pool: whom to ask, and how much."""
+    """A cascade that is yet to be trained on a pool: whom to ask, and how much.
 
-    def __init__(self, judge: Rater, *, plan: Plan) -> None:
+    ``start``: a cheap rater that helps to choose whom to ask about, as far as it agrees with the judge.
+    """
+
+    def __init__(self, judge: Rater, *, plan: Plan, start: LearnedRater | None = None) -> None:
         self.judge = judge
         self.plan = plan
+        self.start = start
 
     @property
     def key(self) -> str:
-        """The judge's key and the plan."""
-        return f"cascade-{digest([self.judge.key, asdict(self.plan)])[:16]}"
+        """The judge's key, the start's and the plan."""
+        start = self.start.key if self.start else None
+        return f"cascade-{digest([self.judge.key, start, asdict(self.plan)])[:16]}"
 
     def train(
         self,
@@ -141,13 +146,14 @@ class Cascade:
         fetch: Callable[[Ints], Sequence[Sample]],
         progress: Callable[[int], None],
     ) -> CascadeRater:
-        """As :func:`train`, with this judge and plan."""
+        """As :func:`train`, with this judge, start and plan."""
         return train(
             folder,
             judge=self.judge,
             embedder=embedder,
             vectors=vectors,
             fetch=fetch,
+            start=self.start,
             plan=self.plan,
             progress=progress,
         )
@@ -168,24 +174,29 @@ def train(
     embedder: Embedder,
     vectors: npt.NDArray[np.floating[Any]],
     fetch: Callable[[Ints], Sequence[Sample]],
-    start: Floats | None = None,
+    start: LearnedRater | None = None,
     plan: Plan | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> CascadeRater:
     """Run a cascade over a pool and keep what it leaves in ``folder``.
 
     ``vectors`` (n, dim) of the pool's rows; ``fetch`` gives the samples at row numbers, so that no more texts than
-    are asked about need be held. ``start`` as in :func:`learn`. ``progress`` hears how many questions were asked. Which
-    rows are asked about depends on content, judge and plan alone, so that a repeated call asks a judge that remembers
-    (an LLM with a ledger) nothing. Raises as :func:`learn` does, and whatever the judge raises.
+    are asked about need be held. ``start`` as in :class:`Cascade`. ``progress`` hears how many questions were asked.
+    Which rows are asked about depends on content, judge, start and plan alone, so that a repeated call asks a judge
+    that remembers (an LLM with a ledger) nothing. Raises as :func:`learn` does, and whatever the judge raises.
     """
     plan = plan or Plan()
     blocks: list[Floats] = []
     digests: list[str] = []
+    guesses: list[float] = []
     for at in range(0, len(vectors), _BLOCK_ROWS):
-        samples = fetch(np.arange(at, min(at + _BLOCK_ROWS, len(vectors))))
+        part = slice(at, min(at + _BLOCK_ROWS, len(vectors)))
+        samples = fetch(np.arange(part.start, part.stop))
         blocks.append(matrix(samples))
         digests += [sample.digest for sample in samples]
+        if start is not None:
+            rated = start.rate_with_vectors(samples, np.asarray(vectors[part], dtype=np.float32))
+            guesses += [rating.value if isinstance(rating, Rating) else RATING_MIN for rating in rated]
     judged: dict[str, float] = {}
     at_once = max(_QUESTIONS, getattr(judge, "at_once", None) or 0)
 
@@ -201,9 +212,11 @@ def train(
         return np.array(said)
 
     features = np.concatenate(blocks) if blocks else np.empty((0, len(FEATURES)))
-    learned = learn(vectors, features, ask, plan=plan, start=start, luck=luck_of(digests, plan.seed))
+    guess = None if start is None else np.array(guesses)
+    learned = learn(vectors, features, ask, plan=plan, start=guess, luck=luck_of(digests, plan.seed))
     card = {
         "judge": judge.key,
+        "start": start.key if start else None,
         "rows": len(vectors),
         "asked": len(learned.rows),
         "judged": int(np.isfinite(learned.said).sum()),

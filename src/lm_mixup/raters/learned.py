@@ -105,6 +105,10 @@ class Weights:
     damage: Damage | None
     card: Mapping[str, Any]
 
+    def understand(self, embedder: str) -> bool:
+        """Whether the heads understand the vectors of the embedder with this key."""
+        return any(_matches(pattern, embedder) for pattern in self.embedders)
+
     def arrays(self) -> dict[str, Floats]:
         """Every number of the weights by name, as they are written."""
         out: dict[str, Floats] = {}
@@ -205,7 +209,7 @@ class LearnedRater:
         self.weights = Weights.load(path)
         if head not in self.weights.heads:
             raise InputError(f"learned rater: no head {head!r} in {path.name}; it has {', '.join(self.weights.heads)}")
-        if not any(_matches(pattern, embedder.key) for pattern in self.weights.embedders):
+        if not self.weights.understand(embedder.key):
             raise InputError(
                 f"learned rater: the weights {path.name} understand vectors of "
                 f"{' or '.join(self.weights.embedders)}, the embedder is {embedder.key}; "
