@@ -260,7 +260,10 @@ class LLMSettings(Section):
     timeout_s: float = Field(120.0, gt=0, description="Deadline of one request, in seconds.")
     max_attempts: int = Field(6, ge=1, description="Attempts at one request before it is a failure.")
     batch_size: int = Field(
-        1, ge=1, description="Prompts that a local model computes together; above 1, wording may depend on the batch."
+        1,
+        ge=1,
+        description="Prompts that a local model computes together. openvino: answers do not depend on it, on each core so "
+        "many; transformers: above 1, wording may depend on the batch.",
     )
     context_tokens: int | None = Field(
         None, ge=64, description="The model's window, prompt and answer together; empty: what the model itself says."

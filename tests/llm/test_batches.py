@@ -39,8 +39,8 @@ class Engine:
         ]
 
 
-def complete(engine, prompts, ledger=None, size=4):
-    return asyncio.run(complete_in_batches(prompts, engine, model="local", ledger=ledger, batch_size=size))
+def complete(engine, prompts, ledger=None, size=4, **settings):
+    return asyncio.run(complete_in_batches(prompts, engine, model="local", ledger=ledger, batch_size=size, **settings))
 
 
 @given(st.lists(st.tuples(st.text(max_size=20), st.sampled_from([0.0, 1.0])), max_size=60), st.integers(1, 5))
@@ -71,6 +71,19 @@ def test_a_repeated_call_makes_the_same_batches_of_what_is_missing(tmp_path):
         assert ledger.usage().answers == 12
     assert all(batch in whole.batches for batch in second.batches)
     assert third.batches == []
+
+
+def test_where_answers_do_not_depend_on_their_batch_only_the_missing_are_computed_and_each_once(tmp_path):
+    prompts = [prompt(f"{'y' * (i % 8)} {i % 8}", str(i)) for i in range(12)]
+    expected = complete(Engine(), prompts)
+    with Ledger(tmp_path / "l.sqlite") as ledger:
+        complete(Engine(), prompts[:5], ledger, independent=True)
+        engine = Engine()
+        assert complete(engine, prompts, ledger, independent=True) == expected
+    assert sorted(text for batch in engine.batches for text in batch) == sorted(text_of(p) for p in prompts[5:8])
+    without = Engine()
+    assert complete(without, prompts, independent=True, size=12) == expected
+    assert len(without.batches[0]) == 8
 
 
 def test_a_batch_that_fails_is_tried_one_by_one():

@@ -160,7 +160,7 @@ def test_trained_weights_take_the_bases_place(base, tmp_path):
         (lambda w: w.update({"model.layers.2.mlp.up_proj.weight": np.ones((96, 64))}), "no place for"),
         (lambda w: w.update({"model.layers.0.mlp.up_proj.weight": np.ones((64, 96))}), "expected"),
         (lambda w: w.update({"visual.w": np.ones((4, 4))}), "has no place"),
-        (lambda w: w.update({"lm_head.weight": np.ones((259, 64))}), "no place for"),
+        (lambda w: w.update({"lm_head.weight": np.ones((261, 64))}), "no place for"),
     ],
 )
 def test_weights_of_another_model_are_refused(change, message, weights, base, tmp_path):

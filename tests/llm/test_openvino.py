@@ -28,7 +28,7 @@ def path():
 
 @pytest.fixture(scope="module")
 def model(path):
-    return OpenVINO(path, context_tokens=2048, batch_size=4)
+    return OpenVINO(path, context_tokens=2048)
 
 
 def ask(text, id="p", **settings):

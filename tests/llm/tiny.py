@@ -36,12 +36,12 @@ _GGUF = {
 
 
 def tokens() -> list[str]:
-    """Byte-level tokens: the two marks first, then one a byte, in GPT-2's spelling of bytes."""
+    """Byte-level tokens: the marks first, then one a byte in GPT-2's spelling of bytes, then what merges make."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     spelled = {byte: chr(byte) for byte in printable}
     rest = (byte for byte in range(256) if byte not in spelled)
     spelled |= {byte: chr(256 + n) for n, byte in enumerate(rest)}
-    return ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *(spelled[byte] for byte in range(256))]
+    return ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *(spelled[byte] for byte in range(256)), "th", "an"]
 
 
 def weights(seed: int = 0) -> dict[str, np.ndarray]:
@@ -102,7 +102,7 @@ def write_gguf(path: Path, tensors: dict[str, np.ndarray], kind: str = "F16") ->
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("smollm")
     writer.add_token_list(tokens())
-    writer.add_token_types([3, 3, 3, *[1] * 256])
+    writer.add_token_types([3, 3, 3, *[1] * 258])
     writer.add_token_merges(["t h", "a n"])
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)

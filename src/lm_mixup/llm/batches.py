@@ -1,9 +1,10 @@
 """How local models answer many prompts: in batches that the prompts alone decide, through the ledger.
 
 A batch is computed together, and floating-point sums can differ in their last bits with what is beside them, so that a
-prompt's wording may depend on its batch. Hence (1) a batch size of one is the default everywhere; (2) batches are cut
-from the whole list of prompts, answered or not, so that a repeated call makes the same ones; (3) what the ledger holds
-stays as it is.
+prompt's wording may depend on its batch. Hence (1) a batch size of one is the default; (2) batches are cut from the
+whole list of prompts, answered or not, so that a repeated call makes the same ones; (3) what the ledger holds stays as
+it is. An engine whose answers do not depend on their batch (:mod:`lm_mixup.llm.openvino_slots`) computes only what the
+ledger lacks.
 """
 
 from __future__ import annotations
@@ -65,9 +66,11 @@ async def complete_in_batches(
     ledger: Ledger | None,
     batch_size: int,
     budget: Budget = Budget(),  # noqa: B008 it is frozen
+    independent: bool = False,
 ) -> list[Completion | Failure]:
     """The answers in the order of the prompts. A batch that the ledger answers in full is not computed.
 
+    ``independent``: an answer does not depend on its batch, so that of a batch only what is missing is computed, once.
     Tokens and requests count towards ``budget``, dollars do not. Raises :class:`BudgetError` where a cap is reached.
     """
     answers: dict[int, Answer | Fault] = {}
@@ -81,19 +84,28 @@ async def complete_in_batches(
             continue
         if ledger is not None:
             await ledger.open(keys, [prompts[position].id for position in batch])
+        missing = [position for position in batch if requests[position].key not in known]
+        wanted = list({requests[position].key: position for position in reversed(missing)}.values())[::-1]
+        if not independent:
+            wanted = batch
         reserved: dict[int, Reservation] = {}
-        for position, request in requests.items():
+        for position in wanted:
+            request = requests[position]
             if request.key not in known:
                 worst = (len(request.body.encode()) + TEMPLATE_TOKENS, prompts[position].max_tokens)
                 reserved[position] = await purse.reserve(request.key, *worst)
         began = time.monotonic()
-        made = await _generated([prompts[position] for position in batch], generate)
-        share_s = (time.monotonic() - began) / len(batch)
-        for position, fresh in zip(batch, made, strict=True):
+        made = await _generated([prompts[position] for position in wanted], generate)
+        share_s = (time.monotonic() - began) / len(wanted)
+        fresh: dict[str, Answer | Fault] = dict(known)
+        for position, new in zip(wanted, made, strict=True):
             request = requests[position]
             answers[position] = known.get(request.key) or await _kept(
-                request, fresh, share_s, ledger, reserved.get(position)
+                request, new, share_s, ledger, reserved.get(position)
             )
+            fresh[request.key] = answers[position]
+        for position in batch:
+            answers.setdefault(position, fresh[requests[position].key])
     return [completion_of(prompt, answers[position]) for position, prompt in enumerate(prompts)]
 
 

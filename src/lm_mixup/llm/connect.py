@@ -75,10 +75,14 @@ def connect(
             budget=budget,
         )
     if kind == "openvino":
+        path = _model_path(rest, cache_dir, offline)
+        if batch_size > 1:
+            from lm_mixup.llm.openvino_slots import OpenVINOSlots
+
+            return OpenVINOSlots(path, ledger=ledger, slots=batch_size, context_tokens=context_tokens, budget=budget)
         from lm_mixup.llm.openvino import OpenVINO
 
-        path = _model_path(rest, cache_dir, offline)
-        return OpenVINO(path, ledger=ledger, batch_size=batch_size, context_tokens=context_tokens, budget=budget)
+        return OpenVINO(path, ledger=ledger, context_tokens=context_tokens, budget=budget)
     if kind == "transformers":
         from lm_mixup.llm.transformers import Transformers
 

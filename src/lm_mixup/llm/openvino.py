@@ -1,4 +1,7 @@
-"""A local model in OpenVINO GenAI: an OpenVINO folder, or a GGUF file as it is. No torch."""
+"""A local model in OpenVINO GenAI, one prompt at a time: an OpenVINO folder, or a GGUF file as it is. No torch.
+
+Many at a time: :mod:`lm_mixup.llm.openvino_slots`.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +27,9 @@ _NO_CAPS = Budget()
 class OpenVINO:
     """The model at ``path``: a ``.gguf`` file, or a folder that ``optimum-cli export openvino`` wrote.
 
-    ``batch_size`` prompts are computed together (see :mod:`lm_mixup.llm.batches` for what that means); a schema is
-    enforced while decoding. ``context_tokens`` is the model's window (None: what its files say): a prompt that does not
-    fit into it together with its answer is a Failure ``context-length``. ``properties`` go to OpenVINO as they are.
+    All cores work on one prompt. A schema is enforced while decoding. ``context_tokens`` is the model's window (None:
+    what its files say): a prompt that does not fit into it together with its answer is a Failure ``context-length``.
+    ``properties`` go to OpenVINO as they are.
 
     Raises :class:`MissingExtraError` without ``openvino-genai``, :class:`ModelError` where the model cannot be loaded.
     """
@@ -37,32 +40,19 @@ class OpenVINO:
         *,
         ledger: Ledger | None = None,
         device: str = "CPU",
-        batch_size: int = 1,
         context_tokens: int | None = None,
         budget: Budget = _NO_CAPS,
         properties: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
-        silence_telemetry()
-        try:
-            import openvino_genai
-        except ImportError as error:
-            raise MissingExtraError("running a local model with OpenVINO", "genai", "openvino-genai") from error
-        self.path = Path(path)
-        if not self.path.exists():
-            raise ModelError(f"{path}: expected a GGUF file or an OpenVINO folder, found nothing there")
-        self._genai = openvino_genai
+        self._genai = import_genai()
+        self.path = existing(path)
         self._ledger = ledger
-        self._batch_size = batch_size
         self._budget = budget
         try:
-            self._pipeline = openvino_genai.LLMPipeline(str(self.path), device, **properties)
-            self._tokenizer = self._pipeline.get_tokenizer()
+            self._pipeline = self._genai.LLMPipeline(str(self.path), device, **properties)
         except RuntimeError as error:
-            raise ModelError(f"{path}: OpenVINO GenAI cannot load this model: {str(error).strip()[:500]}") from error
-        if not self._tokenizer.chat_template:
-            raise ModelError(
-                f"{path}: the model has no chat template; lm-mixup needs an instruction-tuned (chat) model"
-            )
+            raise not_loaded(path, error) from error
+        self._tokenizer = chat_tokenizer(path, self._pipeline)
         self.context_tokens = context_tokens or window_of(self.path)
         self._key = f"openvino:{files_digest(self.path)}"
 
@@ -78,7 +68,7 @@ class OpenVINO:
             self._generate,
             model=self.key,
             ledger=self._ledger,
-            batch_size=self._batch_size,
+            batch_size=1,
             budget=self._budget,
         )
 
@@ -87,37 +77,71 @@ class OpenVINO:
         return int(self._tokenizer.encode(text, add_special_tokens=False).input_ids.shape[1])
 
     def _generate(self, batch: Sequence[Prompt]) -> list[Generated | Fault]:
-        texts = [
-            self._tokenizer.apply_chat_template([dict(m) for m in prompt.messages], add_generation_prompt=True)
-            for prompt in batch
-        ]
-        lengths = [self.count_tokens(text) for text in texts]
-        room = None if self.context_tokens is None else self.context_tokens - batch[0].max_tokens
-        results: list[Generated | Fault | None] = [
-            Fault("context-length", f"{n} tokens, and {room} fit beside the answer", retry=False)
-            if room is not None and n > room
-            else None
-            for n in lengths
-        ]
-        good = [i for i, result in enumerate(results) if result is None]
-        if good:
-            made = self._pipeline.generate([texts[i] for i in good], self._config(batch[0]))
-            for i, text, reason in zip(good, made.texts, made.finish_reasons, strict=True):
-                cut = reason == self._genai.GenerationFinishReason.LENGTH
-                results[i] = Generated(clean(text), "length" if cut else "stop", lengths[i], self.count_tokens(text))
-        return [result for result in results if result is not None]
-
-    def _config(self, prompt: Prompt) -> Any:
-        config = self._genai.GenerationConfig()
-        config.max_new_tokens = prompt.max_tokens
+        (prompt,) = batch
+        text = chat_text(self._tokenizer, prompt)
+        length = self.count_tokens(text)
+        room = None if self.context_tokens is None else self.context_tokens - prompt.max_tokens
+        if room is not None and length > room:
+            return [too_long(length, room)]
+        config = generation_config(self._genai, prompt)
         config.apply_chat_template = False  # it has been
-        config.do_sample = prompt.temperature > 0
-        if config.do_sample:
-            config.temperature, config.top_p = prompt.temperature, prompt.top_p
-            config.rng_seed = prompt.seed or 0
-        config.repetition_penalty = prompt.repetition_penalty
-        config.stop_strings = set(prompt.stop)
-        if prompt.schema is not None:
-            schema = orjson.dumps(dict(prompt.schema)).decode()
-            config.structured_output_config = self._genai.StructuredOutputConfig(json_schema=schema)
-        return config
+        made = self._pipeline.generate([text], config)
+        cut = made.finish_reasons[0] == self._genai.GenerationFinishReason.LENGTH
+        answer = made.texts[0]
+        return [Generated(clean(answer), "length" if cut else "stop", length, self.count_tokens(answer))]
+
+
+def import_genai() -> Any:
+    """The ``openvino_genai`` module, without telemetry. Raises :class:`MissingExtraError`."""
+    silence_telemetry()
+    try:
+        import openvino_genai
+    except ImportError as error:
+        raise MissingExtraError("running a local model with OpenVINO", "genai", "openvino-genai") from error
+    return openvino_genai
+
+
+def existing(path: Path | str) -> Path:
+    """The path of a model's files. Raises :class:`ModelError` where nothing is."""
+    if not Path(path).exists():
+        raise ModelError(f"{path}: expected a GGUF file or an OpenVINO folder, found nothing there")
+    return Path(path)
+
+
+def not_loaded(path: Path | str, error: Exception) -> ModelError:
+    """The error for files that are no model, or none that this version of OpenVINO knows."""
+    return ModelError(f"{path}: OpenVINO GenAI cannot load this model: {str(error).strip()[:500]}")
+
+
+def chat_tokenizer(path: Path | str, pipeline: Any) -> Any:
+    """The tokenizer of a pipeline. Raises :class:`ModelError` for a model without a chat template."""
+    tokenizer = pipeline.get_tokenizer()
+    if not tokenizer.chat_template:
+        raise ModelError(f"{path}: the model has no chat template; lm-mixup needs an instruction-tuned (chat) model")
+    return tokenizer
+
+
+def chat_text(tokenizer: Any, prompt: Prompt) -> str:
+    """A prompt as the model reads it."""
+    return str(tokenizer.apply_chat_template([dict(m) for m in prompt.messages], add_generation_prompt=True))
+
+
+def too_long(length: int, room: int) -> Fault:
+    """Why a prompt of so many tokens is not answered."""
+    return Fault("context-length", f"{length} tokens, and {room} fit beside the answer", retry=False)
+
+
+def generation_config(genai: Any, prompt: Prompt) -> Any:
+    """A prompt's settings, as OpenVINO GenAI takes them."""
+    config = genai.GenerationConfig()
+    config.max_new_tokens = prompt.max_tokens
+    config.do_sample = prompt.temperature > 0
+    if config.do_sample:
+        config.temperature, config.top_p = prompt.temperature, prompt.top_p
+        config.rng_seed = prompt.seed or 0
+    config.repetition_penalty = prompt.repetition_penalty
+    config.stop_strings = set(prompt.stop)
+    if prompt.schema is not None:
+        schema = orjson.dumps(dict(prompt.schema)).decode()
+        config.structured_output_config = genai.StructuredOutputConfig(json_schema=schema)
+    return config

@@ -1,0 +1,122 @@
+"""Many prompts at a time in OpenVINO, on a tiny random model: an answer depends on its prompt alone."""
+
+import asyncio
+import random
+
+import pytest
+
+pytest.importorskip("openvino_genai", reason='needs the extra: pip install "lm-mixup[genai]"')
+pytest.importorskip("gguf", reason='needs the extra: pip install "lm-mixup[genai]"')
+
+from lm_mixup.errors import ModelError
+from lm_mixup.ledger import Ledger
+from lm_mixup.llm.openvino_slots import OpenVINOSlots
+from lm_mixup.ports import LLM, Completion, Prompt
+from tests.llm import tiny
+
+WORDS = [
+    "tea",
+    "leaf",
+    "water",
+    "cup",
+    "hot",
+    "green",
+    "black",
+    "brew",
+    "steep",
+    "old",
+    "fine",
+    "dark",
+    "sweet",
+    "light",
+    "bitter",
+    "pour",
+]
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    return tiny.write_gguf(tmp_path_factory.mktemp("m") / "tiny.gguf", tiny.weights())
+
+
+@pytest.fixture(scope="module")
+def model(path):
+    return OpenVINOSlots(path, slots=4, engines=2)
+
+
+def ask(number, **settings):
+    rng = random.Random(number)
+    text = " ".join(rng.choices(WORDS, k=rng.randint(1, 60)))
+    return Prompt(str(number), ({"role": "user", "content": text},), **({"max_tokens": 24} | settings))
+
+
+def complete(model, prompts):
+    return asyncio.run(model.complete(prompts))
+
+
+def test_answers_do_not_depend_on_what_is_beside_them(model, path):
+    assert isinstance(model, LLM)
+    prompts = [ask(i, max_tokens=8 + i % 5) for i in range(24)]
+    together = complete(model, prompts)
+    assert [a.id for a in together] == [p.id for p in prompts]
+    assert all(isinstance(a, Completion) for a in together)
+    assert complete(model, prompts[::-1]) == together[::-1]
+    assert [complete(model, [p])[0] for p in prompts[:6]] == together[:6]
+    wide = OpenVINOSlots(path, slots=16, engines=1)
+    assert complete(wide, prompts) == together
+    assert wide.key == model.key
+    assert len({a.text for a in together}) > 12
+
+
+def test_tokens_are_counted_and_the_limit_is_kept(model):
+    (answer,) = complete(model, [ask(1, max_tokens=7)])
+    assert (answer.finish_reason, answer.completion_tokens) == ("length", 7)
+    text = f"<|im_start|>user\n{ask(1).messages[0]['content']}<|im_end|>\n<|im_start|>assistant\n"
+    assert answer.prompt_tokens == model.count_tokens(text)
+
+
+def test_a_stop_ends_the_answer_and_stays_where_it_is_wanted(model, path):
+    (whole,) = complete(model, [ask(2)])
+    stop = whole.text[8:11]
+    at = whole.text.index(stop)
+    (cut,) = complete(model, [ask(2, stop=(stop,))])
+    assert (cut.text, cut.finish_reason) == (whole.text[:at], "stop")
+    keeping = OpenVINOSlots(path, keep_stop=True, engines=1)
+    assert complete(keeping, [ask(2, stop=(stop,))])[0].text == whole.text[:at] + stop
+    assert keeping.key != model.key
+
+
+def test_a_prompt_that_does_not_fit_fails_alone(path):
+    model = OpenVINOSlots(path, context_tokens=100, engines=1)
+    long = Prompt("long", ({"role": "user", "content": "tea " * 60},), max_tokens=24)
+    good, bad = complete(model, [Prompt("a", ({"role": "user", "content": "tea"},), max_tokens=24), long])
+    assert isinstance(good, Completion)
+    assert (bad.reason, bad.detail) == ("context-length", bad.detail)
+    assert "76 fit beside the answer" in bad.detail
+
+
+def test_drawn_answers_follow_their_seed_alone(model):
+    prompts = [ask(i, temperature=1.0, seed=7) for i in range(6)]
+    drawn = complete(model, prompts)
+    assert complete(model, prompts[::-1]) == drawn[::-1]
+    assert complete(model, prompts[2:3]) == drawn[2:3]
+    assert complete(model, [ask(2, temperature=1.0, seed=8)])[0].text != drawn[2].text
+
+
+def test_with_a_ledger_only_what_is_missing_is_computed(path, tmp_path):
+    prompts = [ask(i) for i in range(10)]
+    with Ledger(tmp_path / "l.sqlite") as ledger:
+        model = OpenVINOSlots(path, ledger=ledger, engines=1)
+        first = complete(model, prompts[:4])
+        again = complete(OpenVINOSlots(path, ledger=ledger, engines=1), prompts)
+        assert again[:4] == first
+        assert ledger.usage().answers == 10
+    assert complete(OpenVINOSlots(path, engines=1), prompts) == again
+
+
+def test_files_that_are_no_model(tmp_path):
+    with pytest.raises(ModelError, match="nothing there"):
+        OpenVINOSlots(tmp_path / "none.gguf")
+    (tmp_path / "bad.gguf").write_bytes(b"GGUF nothing")
+    with pytest.raises(ModelError, match="cannot load"):
+        OpenVINOSlots(tmp_path / "bad.gguf")
