@@ -57,6 +57,7 @@ def test_an_answer_that_holds_all_and_adds_nothing_is_taken():
         (IRON, "holds 50% of the facts, this 100%"),
         (f"{IRON} {MARKET} Wool was taxed in Bradford by King George in 1764.", "claims have a source"),
         (f"{IRON} The market opens at ten on Fridays.", "[fallback: "),
+        (f"{IRON} {MARKET} {IRON}", "says a sentence twice"),
         (None, "gave no distillate: bad-format"),
     ],
 )

@@ -2,8 +2,8 @@
 
 A small model writes cleaner than extraction, and now and then drops a sentence or invents a word. Both are seen without
 a judge: its answer must hold at least as many of the cluster's facts (:mod:`lm_mixup.distillers.coverage`) as the
-extractive fusion of the same cluster, and its claims must have sources (:mod:`lm_mixup.distillers.grounding`) at least
-as often. Otherwise the extractive fusion is taken, and says why.
+extractive fusion of the same cluster, its claims must have sources (:mod:`lm_mixup.distillers.grounding`) at least as
+often, and it must say no sentence twice. Otherwise the extractive fusion is taken, and says why.
 """
 
 from __future__ import annotations
@@ -12,12 +12,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from lm_mixup.distillers.coverage import coverage
+from lm_mixup.distillers.extractive_words import content_words
 from lm_mixup.distillers.grounding import grounding
 from lm_mixup.distillers.lm import estimate_tokens, member_text
+from lm_mixup.distillers.support import claims
 from lm_mixup.ports import Distiller
-from lm_mixup.records import UNKNOWN_LANGUAGE, Cluster, Distillate, Failure, digest
+from lm_mixup.records import UNKNOWN_LANGUAGE, Cluster, Distillate, Failure, TaskType, digest
 
-VERSION = 1
+LEAST_WORDS = 4
+"""Shorter facts are not compared: "It was built in 1901" may be said of two things."""
+VERSION = 2
 """Raised when the checks change, so that what was distilled under others is done again."""
 
 
@@ -93,6 +97,8 @@ class CheckedDistiller:
         texts = [member_text(sample) for sample in cluster.samples]
         held, supported = (measure(written.answer, texts, cluster.task_type) for measure in (coverage, grounding))
         if isinstance(extracted, Distillate):
+            if says_twice(cluster.task_type, written.answer):
+                return _fallback(extracted, "the model says a sentence twice")
             least, claims = (measure(extracted.answer, texts, cluster.task_type) for measure in (coverage, grounding))
             if held < least - self._coverage_margin:
                 return _fallback(extracted, f"the model's holds {held:.0%} of the facts, this {least:.0%}")
@@ -102,6 +108,13 @@ class CheckedDistiller:
                 )
         note = f"[checked: holds {held:.0%} of the sources' facts; {supported:.0%} of its claims have a source]"
         return replace(written, think=f"{written.think}\n{note}".strip())
+
+
+def says_twice(task_type: TaskType, answer: str) -> bool:
+    """Whether two facts of an answer's body have the same content words (at least :data:`LEAST_WORDS` of them)."""
+    body = [fact.text for fact in claims(task_type, answer) if fact.part == "body"]
+    said = [words for text in body if len(words := content_words(text)) >= LEAST_WORDS]
+    return len(set(said)) < len(said)
 
 
 def _fallback(extracted: Distillate | Failure, reason: str) -> Distillate | Failure:
