@@ -167,16 +167,55 @@ def test_too_many_at_once_finds_the_servers_level():
 
 
 def test_twenty_per_cent_faults_lose_and_double_nothing(tmp_path):
-    shares = "http-429=0.04,http-500=0.03,reset=0.03,truncated=0.02,html=0.02,html-502=0.02,hang=0.01,duplicate=0.03"
+    shares = (
+        "http-429=0.04,http-500=0.03,reset=0.03,truncated=0.02,html=0.02,html-502=0.02,hang=0.01,duplicate=0.01,"
+        "twice=0.01,wrong-type=0.01"
+    )
     with serving("--latency", "0:0.02", "--faults", shares) as server, Ledger(tmp_path / "l.sqlite") as ledger:
         llm = model(server, ledger=ledger, max_attempts=4)
         answers = complete(llm, [ask(f"storm {i}", str(i)) for i in range(1000)])
         assert [a.id for a in answers] == [str(i) for i in range(1000)]
+        assert all(a.text.endswith(f"storm {i}") for i, a in enumerate(answers) if isinstance(a, Completion))
         failures = [a for a in answers if isinstance(a, Failure)]
         assert all(f.reason for f in failures)
         assert len(failures) < 20
         assert ledger.usage().answers == 1000 - len(failures)
         assert ledger.usage().attempts == server.requests
+
+
+@pytest.mark.parametrize("fault", ["twice", "twice-late"])
+def test_an_answer_that_comes_twice_is_never_taken_for_the_next_prompts(fault, tmp_path):
+    """The second copy comes as the answer to whatever is asked next on that connection."""
+    with (
+        serving("--latency", "0.005:0.02", "--faults", f"{fault}=0.2") as server,
+        Ledger(tmp_path / "l.sqlite") as ledger,
+    ):
+        answers = complete(model(server, ledger=ledger), [ask(f"twice <{i}>", str(i)) for i in range(400)])
+        assert all(isinstance(a, Completion) for a in answers)
+        assert all(f"<{i}>" in a.text for i, a in enumerate(answers))
+        usage = ledger.usage()
+        assert usage.answers == 400
+        # a copy may come in before the request that it is taken for has left
+        assert 0 <= usage.attempts - server.requests <= usage.outcomes.get("stale-answer", 0)
+
+
+@pytest.mark.parametrize(("concurrency", "more"), [(1, 1), (16, 16)])
+def test_a_server_whose_answers_all_have_one_id_is_believed(concurrency, more):
+    with serving("--id", "chatcmpl-1") as server:
+        answers = complete(model(server, concurrency=concurrency), [ask(f"one id <{i}>") for i in range(100)])
+        assert all(f"<{i}>" in a.text for i, a in enumerate(answers))
+        assert server.requests <= 100 + more
+
+
+def test_the_same_request_may_have_the_same_id(server):
+    async def work():
+        async with model(server, concurrency=1) as llm:
+            return [await llm.complete([ask("cached")]) for _ in range(5)]
+
+    before = server.requests
+    answers = asyncio.run(work())
+    assert len({a.text for (a,) in answers}) == 1
+    assert server.requests - before == 5
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -12,8 +12,9 @@ request begins and one when its answer has been sent, each written at once: {"ev
 
 Faults: ``--faults NAME=SHARE,…`` strikes that share of requests, chosen by hash, attempt and ``--seed``. A prompt can
 ask for its own: ``[[NAME]]`` strikes always, ``[[NAME*N]]`` the first N attempts. Names: http-STATUS (any), reset (in
-mid-body), truncated (JSON), html (page, status 200), html-502, hang, wrong-type, duplicate, empty, echo-key,
-no-end (a stream without its end), prose (an answer that is no JSON), no-choices, array.
+mid-body), truncated (JSON), html (page, status 200), html-502, hang, wrong-type, duplicate (choices), twice (the whole
+answer once more), twice-late (10 ms later), empty, echo-key, no-end (a stream without its end), prose (an answer
+that is no JSON), no-choices, array. ``--id`` gives every answer the same id.
 """
 
 from __future__ import annotations
@@ -102,6 +103,7 @@ class Server:
         self.in_flight = self.most_in_flight = 0
         self.worked_tokens = 0
         self.logprobs = args.logprobs
+        self.id = args.id
 
     def write(self, event: str, digest: str, attempt: int, fault: str, status: int = 0) -> None:
         if self.log is not None:
@@ -193,7 +195,7 @@ class Server:
         usage = {"prompt_tokens": sum(len(str(m)) for m in body["messages"]) // 4, "completion_tokens": len(text) // 4}
         if body.get("max_tokens", 1 << 30) < len(text) // 4:
             message["content"], choice["finish_reason"] = text[: 4 * body["max_tokens"]], "length"
-        reply = {"id": f"c-{digest[:8]}", "object": "chat.completion", "model": body.get("model")}
+        reply = {"id": self.id or f"c-{digest}", "object": "chat.completion", "model": body.get("model")}
         reply |= {"choices": [choice, choice] if fault == "duplicate" else [choice], "usage": usage}
         if body.get("logprobs") and self.logprobs:
             choice["logprobs"] = {"content": logprobs_of(text)}
@@ -208,6 +210,11 @@ class Server:
             return response
         if fault == "truncated":
             data = data[: len(data) // 2]
+        if fault.startswith("twice"):  # the whole answer once more on the same connection, at once or a little later
+            head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
+            later = 0.01 if fault == "twice-late" else 0.0
+            if request.transport is not None:
+                asyncio.get_running_loop().call_later(later, request.transport.write, head.encode() + data)
         return web.Response(body=data, content_type="text/plain" if fault == "wrong-type" else "application/json")
 
     async def stream(self, request: web.Request, body: dict, text: str, fault: str) -> web.StreamResponse:
@@ -297,6 +304,7 @@ def main() -> None:
     parser.add_argument("--context-chars", type=int, default=0, help="longer prompts are answered with 400")
     parser.add_argument("--max-in-flight", type=int, default=0, help="more at once are answered with 429")
     parser.add_argument("--logprobs", action="store_true", help="probabilities of tokens, where they are asked for")
+    parser.add_argument("--id", default="", help="of every answer, instead of one by content")
     parser.add_argument("--script", default="", help="a JSON object: part of a prompt → answer")
     asyncio.run(serve(parser.parse_args()))
 

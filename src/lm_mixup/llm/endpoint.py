@@ -19,6 +19,9 @@ from lm_mixup.llm.openai_wire import Fault, Reply
 
 if TYPE_CHECKING:
     import aiohttp
+    from aiohttp.abc import AbstractResolver
+
+    from lm_mixup.llm.lines import Lines
 
 _MAX_BODY_BYTES = 32 * 2**20
 _LARGE_BODY_BYTES = 2**20  # above this, aiohttp wants a file-like body
@@ -38,51 +41,79 @@ class Endpoint:
         self._completions = f"{self.base_url}/chat/completions"
         self._secret = _checked_key(api_key)
         self._trust_env = trust_env
-        self._kept: aiohttp.ClientSession | None = None
+        self._kept: Lines | None = None
         self._kept_loop: asyncio.AbstractEventLoop | None = None
 
     async def enter(self) -> None:
         """Open connections and keep them until :meth:`aclose`."""
         await self.aclose()
-        self._kept, self._kept_loop = self._new_session(), asyncio.get_running_loop()
+        self._kept, self._kept_loop = self._new_lines(), asyncio.get_running_loop()
 
     async def aclose(self) -> None:
         """Close the connections that are kept. Must run on the loop they belong to; the next call opens new ones."""
-        session, self._kept, self._kept_loop = self._kept, None, None
+        lines, self._kept, self._kept_loop = self._kept, None, None
         shared_loop.forget(self.aclose)
-        if session is not None:
-            await session.close()
+        if lines is not None:
+            await lines.close()
 
     @contextlib.asynccontextmanager
-    async def session(self) -> AsyncIterator[aiohttp.ClientSession]:
+    async def lines(self) -> AsyncIterator[Lines]:
         """The connections: kept within ``async with`` and on the shared loop, else for one call."""
         loop = asyncio.get_running_loop()
         if self._kept is not None and self._kept_loop is loop:
             yield self._kept
         elif shared_loop.is_shared(loop):
-            self._kept, self._kept_loop = self._new_session(), loop
+            self._kept, self._kept_loop = self._new_lines(), loop
             shared_loop.at_exit(self.aclose)
             yield self._kept
         else:
-            async with self._new_session() as session:
-                yield session
+            lines = self._new_lines()
+            try:
+                yield lines
+            finally:
+                await lines.close()
 
-    def _new_session(self) -> aiohttp.ClientSession:
+    def session(self) -> aiohttp.ClientSession:
+        """A session for other requests than completions, to be closed by the caller."""
+        return self._new_session(None)
+
+    def _new_lines(self) -> Lines:
+        from lm_mixup.llm.lines import Lines
+
+        # glibc gives blocks above its threshold back to the kernel at once, and the event loop reads into a new one of
+        # 256 kB each time; a larger block, freed, raises that threshold
+        bytearray(4 * _READ_BYTES)
+        return Lines(self._new_session)
+
+    def _new_session(self, resolver: AbstractResolver | None) -> aiohttp.ClientSession:
         import aiohttp
 
         headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
         if self._secret:
             headers["Authorization"] = f"Bearer {self._secret}"
-        # glibc gives blocks above its threshold back to the kernel at once, and the event loop reads into a new one of
-        # 256 kB each time; a larger block, freed, raises that threshold
-        bytearray(4 * _READ_BYTES)
-        connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300, keepalive_timeout=30)
+        connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300, keepalive_timeout=30, resolver=resolver)
         return aiohttp.ClientSession(
             connector=connector, headers=headers, cookie_jar=aiohttp.DummyCookieJar(), trust_env=self._trust_env
         )
 
-    async def ask(self, http: aiohttp.ClientSession, body: bytes, timeout_s: float, *, stream: bool) -> Reply | Fault:
+    async def ask(self, lines: Lines, body: bytes, timeout_s: float, *, stream: bool) -> Reply | Fault:
         """One request over the wire. Every way in which it can go wrong is a fault, never an exception."""
+        line = lines.take()
+        clean = False
+        try:
+            reply = await self._ask(line.session, body, timeout_s, stream=stream)
+            clean = isinstance(reply, Reply)
+            if isinstance(reply, Reply) and lines.out_of_step(line, reply.id, hash(body)):
+                clean = False
+                reply = Fault("stale-answer", "the connection brought the answer to an earlier request once more")
+        finally:
+            if clean:
+                lines.give(line)
+            else:
+                lines.drop(line)
+        return reply
+
+    async def _ask(self, http: aiohttp.ClientSession, body: bytes, timeout_s: float, *, stream: bool) -> Reply | Fault:
         import aiohttp
 
         data = aiohttp.BytesPayload(body) if len(body) < _LARGE_BODY_BYTES else io.BytesIO(body)

@@ -22,7 +22,7 @@ from lm_mixup.ports import Completion, Prompt
 from lm_mixup.records import Failure, digest
 
 if TYPE_CHECKING:
-    import aiohttp
+    from lm_mixup.llm.lines import Lines
 
 OPENAI_URL = "https://api.openai.com/v1"
 
@@ -130,12 +130,12 @@ class OpenAICompatible:
 
     async def stream(self, prompts: Iterable[Prompt], *, window: int = 4096) -> AsyncIterator[Completion | Failure]:
         """The same one by one, in the order of the prompts, with at most ``window`` of them in memory."""
-        async with self._endpoint.session() as http:
+        async with self._endpoint.lines() as lines:
 
             async def ask(prompt: Prompt, request: Request, note: Note) -> tuple[Answer | Fault, Reservation | None]:
                 if self._offline:
                     return self._recorded_failure(request), None
-                return await self._ask(http, prompt, request, note)
+                return await self._ask(lines, prompt, request, note)
 
             workers = self._places.maximum * _WORKERS_PER_PLACE
             conveyor = Conveyor(prompts, ask, model=self.key, ledger=self._ledger, workers=workers, window=window)
@@ -168,7 +168,7 @@ class OpenAICompatible:
         return Fault(last.outcome, last.detail, retry=False)
 
     async def _ask(
-        self, http: aiohttp.ClientSession, prompt: Prompt, request: Request, note: Note
+        self, lines: Lines, prompt: Prompt, request: Request, note: Note
     ) -> tuple[Answer | Fault, Reservation | None]:
         """One prompt's answer with what was reserved for it, or the fault of its last attempt."""
         deadline: float | None = None
@@ -191,7 +191,7 @@ class OpenAICompatible:
                 self._purse.give_back(reserved)
                 return last, None
             self._purse.leaves(request.key, reserved)
-            reply = await self._attempt(http, body, sent_at, min(self._timeout_s, deadline - sent_at))
+            reply = await self._attempt(lines, body, sent_at, min(self._timeout_s, deadline - sent_at))
             attempts += 1
             latency_s = self._clock() - sent_at
             if isinstance(reply, Reply):
@@ -251,12 +251,10 @@ class OpenAICompatible:
         if self._tokens is not None and reply.prompt_tokens is not None:
             self._tokens.correct(reply.prompt_tokens + (reply.completion_tokens or 0) - worst_tokens)
 
-    async def _attempt(
-        self, http: aiohttp.ClientSession, body: bytes, sent_at: float, timeout_s: float
-    ) -> Reply | Fault:
+    async def _attempt(self, lines: Lines, body: bytes, sent_at: float, timeout_s: float) -> Reply | Fault:
         """Send one request from a place that was given at ``sent_at``, and give the place back."""
         try:
-            reply = await self._endpoint.ask(http, body, timeout_s, stream=self._stream)
+            reply = await self._endpoint.ask(lines, body, timeout_s, stream=self._stream)
             if isinstance(reply, Fault) and reply.congestion:
                 self._places.congested(sent_at, reply.retry_after_s)
             elif isinstance(reply, Reply) or reply.retry:

@@ -37,13 +37,14 @@ MAX_COMPLETION_TOKENS = "max_completion_tokens"
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One answer as it came. Token counts are None where the server did not say."""
+    """One answer as it came. Token counts are None where the server did not say, ``id`` is "" then."""
 
     text: str
     finish_reason: str
     prompt_tokens: int | None
     completion_tokens: int | None
     details: Mapping[str, Any] = field(default_factory=dict)
+    id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ class Fault:
         return server_side or self.kind in _BILLED
 
 
-_BILLED = frozenset({"timeout", "connection-lost", "bad-body", "cut-off", "content-filter"})
+_BILLED = frozenset({"timeout", "connection-lost", "bad-body", "cut-off", "content-filter", "stale-answer"})
 
 
 def request_body(
@@ -132,7 +133,7 @@ def read_reply(body: bytes) -> Reply | Fault:
         details["logprobs"] = probabilities
     if text is None and isinstance(message.get("refusal"), str):
         text, details["refusal"] = message["refusal"], True
-    return _finished(text, choice.get("finish_reason"), data.get("usage"), details)
+    return _finished(text, choice.get("finish_reason"), data.get("usage"), details, data.get("id"))
 
 
 @dataclass
@@ -143,6 +144,7 @@ class Stream:
     _reasoning: list[str] = field(default_factory=list)
     _finish_reason: str | None = None
     _usage: Any = None
+    _id: Any = None
     done: bool = False
 
     def feed(self, line: bytes) -> Fault | None:
@@ -162,6 +164,7 @@ class Stream:
         if "error" in data:
             return read_error(500, line, None)
         self._usage = data.get("usage") or self._usage
+        self._id = data.get("id") or self._id
         choices = data.get("choices")
         for choice in choices if isinstance(choices, list) else ():
             if isinstance(choice, dict) and not choice.get("index"):
@@ -178,7 +181,7 @@ class Stream:
         if self._finish_reason is None and not self.done:
             return Fault("cut-off", "the stream ended before its end was said")
         details = {"reasoning": clean("".join(self._reasoning))} if any(self._reasoning) else {}
-        return _finished("".join(self._text), self._finish_reason, self._usage, details)
+        return _finished("".join(self._text), self._finish_reason, self._usage, details, self._id)
 
 
 def read_error(status: int, body: bytes, retry_after: str | None, now_s: float = 0.0) -> Fault:
@@ -307,7 +310,9 @@ def _logprobs(value: object) -> list[list[Any]]:
     return told
 
 
-def _finished(text: str | None, finish_reason: object, usage: object, details: dict[str, Any]) -> Reply | Fault:
+def _finished(
+    text: str | None, finish_reason: object, usage: object, details: dict[str, Any], id_: object
+) -> Reply | Fault:
     if finish_reason == "content_filter":
         return Fault("content-filter", "the server's content filter stopped the answer", retry=False)
     if text is None and not details:
@@ -315,4 +320,4 @@ def _finished(text: str | None, finish_reason: object, usage: object, details: d
     counts = usage if isinstance(usage, dict) else {}
     tokens = [n if isinstance(n := counts.get(k), int) else None for k in ("prompt_tokens", "completion_tokens")]
     reason = "length" if finish_reason == "length" else "stop"
-    return Reply(clean(text or ""), reason, tokens[0], tokens[1], details)
+    return Reply(clean(text or ""), reason, tokens[0], tokens[1], details, id_ if isinstance(id_, str) else "")
