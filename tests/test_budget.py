@@ -127,8 +127,10 @@ def test_no_cap_is_exceeded_under_faults(path, budget, said):
         with pytest.raises(BudgetError, match=said) as caught:
             complete(model(server, ledger, budget=budget), prompts(400))
         assert caught.value.exit_code == 6
-        stats, spent = server.stats(), ledger.spent()
-        assert stats["requests"] == spent.requests == ledger.usage().attempts
+        stats, spent, usage = server.stats(), ledger.spent(), ledger.usage()
+        assert spent.requests == usage.attempts
+        # on a busy machine one may time out before the server has read it
+        assert 0 <= spent.requests - stats["requests"] <= usage.outcomes.get("timeout", 0)
         assert stats["worked_tokens"] <= spent.tokens
         assert budget.allows(spent.requests, spent.tokens, spent.usd)
         assert ledger.usage().answers > 5
