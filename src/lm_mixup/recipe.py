@@ -257,6 +257,12 @@ class LLMSettings(Section):
         None, description="openai:MODEL@URL, openvino:NAME_OR_PATH, transformers:NAME_OR_PATH, ..."
     )
     concurrency: int = Field(64, ge=1, description="Requests in flight at most.")
+    requests_per_minute: float | None = Field(
+        None, gt=0, description="Requests sent a minute at most; empty: as many as the endpoint bears."
+    )
+    tokens_per_minute: float | None = Field(
+        None, gt=0, description="Tokens a minute at most, in and out; empty: as many as the endpoint bears."
+    )
     timeout_s: float = Field(120.0, gt=0, description="Deadline of one request, in seconds.")
     max_attempts: int = Field(6, ge=1, description="Attempts at one request before it is a failure.")
     batch_size: int = Field(

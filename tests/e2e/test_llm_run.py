@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -103,6 +104,48 @@ def test_the_key_is_written_nowhere(pool: Path, tmp_path: Path):
     assert SECRET not in done.stdout + done.stderr
     for path in (tmp_path / "run").rglob("*"):
         assert not path.is_file() or SECRET.encode() not in path.read_bytes(), path
+
+
+def test_the_key_is_in_no_process_list_and_no_file_of_a_killed_run(pool: Path, tmp_path: Path):
+    with serving("--latency", "0.02:0.05", "--faults", "echo-key=0.2") as server:
+        arguments = command(pool, tmp_path / "run", server.url)
+        process = subprocess.Popen(
+            arguments, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        listed = b""
+        end = time.monotonic() + 60
+        while server.requests < 30 and process.poll() is None and time.monotonic() < end:
+            for shown in Path("/proc").glob("[0-9]*/cmdline"):
+                with contextlib.suppress(OSError):
+                    listed += shown.read_bytes()
+            time.sleep(0.05)
+        process.kill()
+        process.wait()
+    assert b"lm_mixup.cli.main" in listed
+    assert SECRET.encode() not in listed
+    files = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
+    assert any("-underway-" in path.name for path in files)  # what the killed process had on its way
+    for path in files:
+        assert SECRET.encode() not in path.read_bytes(), path
+
+
+def test_limits_a_minute_come_from_the_recipe(pool: Path, tmp_path: Path):
+    with serving() as server:
+        limits = ("--set", "llm.requests_per_minute=600", "--limit", "20", "--set", "distill.distiller=extractive")
+        begin = time.monotonic()
+        done = subprocess.run(
+            [*command(pool, tmp_path / "run", server.url), *limits],
+            cwd=ROOT,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        took, asked = time.monotonic() - begin, server.requests
+    assert done.returncode in (0, 3), done.stderr
+    assert asked >= 20
+    assert took >= (asked - 11) / 10  # ten a second, after a burst of one second's worth
 
 
 def test_a_server_that_refuses_the_key_ends_the_run_at_once(pool: Path, tmp_path: Path):

@@ -26,6 +26,8 @@ def connect(
     cache_dir: Path | None = None,
     offline: bool = False,
     concurrency: int = 64,
+    requests_per_minute: float | None = None,
+    tokens_per_minute: float | None = None,
     timeout_s: float = 120.0,
     max_attempts: int = 8,
     batch_size: int = 1,
@@ -37,10 +39,11 @@ def connect(
     """The model that ``spec`` names (see :data:`FORMS`). MODEL may hold ``:``, ``/`` and ``@``.
 
     ``api_key`` is for endpoints; ``cache_dir`` is where named models are kept (a name without it is an error);
-    ``concurrency``, ``timeout_s`` and ``max_attempts`` are for endpoints, ``batch_size`` for local models; ``offline``
-    answers from the ledger alone (endpoints) and fetches nothing. ``context_tokens`` is the model's window, where it is
-    known better than the model itself says. ``budget`` caps what may be spent; ``price_in`` and ``price_out`` are US
-    dollars per million tokens of an endpoint's model (None: looked up, see :mod:`lm_mixup.llm.prices`).
+    ``concurrency``, the limits a minute, ``timeout_s`` and ``max_attempts`` are for endpoints, ``batch_size`` for local
+    models; ``offline`` answers from the ledger alone (endpoints) and fetches nothing. ``context_tokens`` is the model's
+    window, where it is known better than the model itself says. ``budget`` caps what may be spent; ``price_in`` and
+    ``price_out`` are US dollars per million tokens of an endpoint's model (None: looked up, see
+    :mod:`lm_mixup.llm.prices`).
 
     Raises :class:`RecipeError` for a spec that cannot be read, and what the adapter raises.
     """
@@ -67,6 +70,8 @@ def connect(
             ledger=ledger,
             offline=offline,
             concurrency=concurrency,
+            requests_per_minute=requests_per_minute,
+            tokens_per_minute=tokens_per_minute,
             timeout_s=timeout_s,
             deadline_s=max(900.0, 2 * timeout_s),
             max_attempts=max_attempts,
