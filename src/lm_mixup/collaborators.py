@@ -165,6 +165,8 @@ class _Models:
                 ledger=self._ledger,
                 cache_dir=self._edge.cache_dir,
                 concurrency=settings.concurrency,
+                requests_per_minute=settings.requests_per_minute,
+                tokens_per_minute=settings.tokens_per_minute,
                 timeout_s=settings.timeout_s,
                 max_attempts=settings.max_attempts,
             )
