@@ -240,19 +240,17 @@ def test_the_key_follows_what_the_result_depends_on():
         LMDistiller(model, templates={**task_types.TEMPLATES, "cs": "Tell of {category}."}),
         LMDistiller(model, style="compact"),
         LMDistiller(model, ask_again=False),
-        LMDistiller(model, stop=("</answer>",)),
     ]
-    assert len({base.key, *(d.key for d in others)}) == 10
+    assert len({base.key, *(d.key for d in others)}) == 9
     assert LMDistiller(model, chunk_clusters=2).key == base.key
 
 
 def test_trained_models_are_asked_in_the_words_they_were_trained_with():
     model = Scripted({"": good()})
-    (made,) = LMDistiller(model, style="compact", stop=("</answer>",)).distill([cluster()])
+    (made,) = LMDistiller(model, style="compact").distill([cluster()])
     (prompt,) = model.asked
     texts = [f"Q: What is tea, {i}?\nA: It is a drink." for i in range(3)]
     assert prompt.messages == compact(TaskType.QA, texts)
-    assert prompt.stop == ("</answer>",)
     assert made.answer == FORMS[TaskType.QA]
 
 

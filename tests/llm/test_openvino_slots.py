@@ -14,24 +14,7 @@ from lm_mixup.llm.openvino_slots import OpenVINOSlots
 from lm_mixup.ports import LLM, Completion, Prompt
 from tests.llm import tiny
 
-WORDS = [
-    "tea",
-    "leaf",
-    "water",
-    "cup",
-    "hot",
-    "green",
-    "black",
-    "brew",
-    "steep",
-    "old",
-    "fine",
-    "dark",
-    "sweet",
-    "light",
-    "bitter",
-    "pour",
-]
+WORDS = ["tea", "leaf", "water", "cup", "hot", "green", "black", "brew", "steep", "old", "fine", "dark", "sweet"]
 
 
 @pytest.fixture(scope="module")
@@ -75,15 +58,11 @@ def test_tokens_are_counted_and_the_limit_is_kept(model):
     assert answer.prompt_tokens == model.count_tokens(text)
 
 
-def test_a_stop_ends_the_answer_and_stays_where_it_is_wanted(model, path):
+def test_a_stop_ends_the_answer(model):
     (whole,) = complete(model, [ask(2)])
-    stop = whole.text[8:11]
-    at = whole.text.index(stop)
+    stop = next(c for c in whole.text[1:] if c.isascii() and c.isalpha())
     (cut,) = complete(model, [ask(2, stop=(stop,))])
-    assert (cut.text, cut.finish_reason) == (whole.text[:at], "stop")
-    keeping = OpenVINOSlots(path, keep_stop=True, engines=1)
-    assert complete(keeping, [ask(2, stop=(stop,))])[0].text == whole.text[:at] + stop
-    assert keeping.key != model.key
+    assert (cut.text, cut.finish_reason) == (whole.text[: whole.text.index(stop)], "stop")
 
 
 def test_a_prompt_that_does_not_fit_fails_alone(path):

@@ -108,7 +108,8 @@ class Specs:
         from lm_mixup.evaluation.entrants import Entrant, Overheard
 
         known = trained.load(model)
-        heard = Overheard(self.model(f"openvino:{trained.runnable(known, cache_dir=self._edge.cache_dir)}"))
+        path = trained.runnable(known, cache_dir=self._edge.cache_dir)
+        heard = Overheard(self.model(f"openvino:{path}", at_least_at_once=trained.SLOTS))
         if alone:
             return Entrant(name, trained.distiller(known, heard), heard.said)
         return Entrant(name, trained.checked(known, heard))
@@ -151,7 +152,7 @@ class Specs:
             return LLMJudge(self.model(rest))
         raise InputError(f"{flag} {_safe(spec)}: expected one of {JUDGES}")
 
-    def model(self, spec: str) -> LLM:
+    def model(self, spec: str, *, at_least_at_once: int = 1) -> LLM:
         """The language model that ``spec`` names."""
         if spec not in self._connected:
             from lm_mixup.ledger import Budget, Ledger
@@ -168,7 +169,7 @@ class Specs:
                 concurrency=settings.concurrency,
                 timeout_s=settings.timeout_s,
                 max_attempts=settings.max_attempts,
-                batch_size=settings.batch_size,
+                batch_size=max(settings.batch_size, at_least_at_once),
                 context_tokens=settings.context_tokens,
                 budget=Budget(settings.max_usd, settings.max_tokens, settings.max_requests),
                 price_in=settings.price_in,

@@ -69,7 +69,7 @@ class LMDistiller:
     window leaves no room is refused (:class:`InputError`).
 
     ``templates`` turn an item into user turns (:data:`lm_mixup.task_types.TEMPLATES`). ``max_new_tokens``,
-    ``repetition_penalty``, ``temperature`` and ``stop`` go to the model.
+    ``repetition_penalty`` and ``temperature`` go to the model.
     """
 
     def __init__(
@@ -84,7 +84,6 @@ class LMDistiller:
         temperature: float = 0.0,
         style: Literal["fenced", "compact"] = "fenced",
         ask_again: bool = True,
-        stop: tuple[str, ...] = (),
         count_tokens: Callable[[str], int] | None = None,
         fallback: Distiller | None = None,
         chunk_clusters: int = 1024,
@@ -101,7 +100,6 @@ class LMDistiller:
         self._temperature = temperature
         self._style = style
         self._asks_again = ask_again
-        self._stop = stop
         own: Callable[[str], int] | None = getattr(llm, "count_tokens", None)
         self._count = count_tokens or own or estimate_tokens
         self._fallback = fallback
@@ -117,8 +115,8 @@ class LMDistiller:
         parts: list[object] = [*asked, settings, fallback]
         if self._style == "compact":
             parts.append(compact_digest())
-        if not self._asks_again or self._stop:
-            parts.append([self._asks_again, list(self._stop)])
+        if not self._asks_again:
+            parts.append("asked once")
         return "lm-" + digest(parts)[:16]
 
     @property
@@ -171,7 +169,6 @@ class LMDistiller:
             max_tokens=self._max_new_tokens,
             temperature=self._temperature,
             repetition_penalty=self._repetition_penalty,
-            stop=self._stop,
         )
         return Asked(prompt, tuple(cluster.samples[i].id for i in kept), remark)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,9 @@ from lm_mixup.distillers.checks import CheckedDistiller
 from lm_mixup.distillers.extractive import ExtractiveDistiller
 from lm_mixup.distillers.lm import LMDistiller
 from lm_mixup.errors import ModelError
-from lm_mixup.llm.gguf import merge_adapter, replace_weights
+from lm_mixup.files import file_digest
+from lm_mixup.llm import openvino_int8
+from lm_mixup.llm.gguf import WeightType, merge_adapter, replace_weights
 from lm_mixup.models import MODELS, derived, resolve
 from lm_mixup.ports import LLM
 from lm_mixup.prompts.compact import compact_digest
@@ -27,7 +28,13 @@ SHIPPED = MappingProxyType({DEFAULT: Path(__file__).parent / "weights" / "smollm
 """The models that come with the package, by name."""
 REPETITION_PENALTY = 1.0
 """None: distilling is copying, most of it, and a penalty makes the model change names to avoid repeating them."""
+SLOTS = 16
+"""Prompts that an engine answers at a time. Answers do not depend on it, but for the time they take."""
 _ADAPTER = "adapter_model.safetensors"
+_OTHERWISE = (
+    "merge it with PEFT if it is an adapter, serve it (vLLM, transformers), and give distill.distiller: lm, "
+    "distill.style: compact and distill.llm"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,28 +94,45 @@ def checked(model: Trained, llm: LLM, *, templates: Mapping[str, str] = TEMPLATE
 
 
 def runnable(model: Trained, *, cache_dir: Path) -> Path:
-    """A GGUF file of the model, merged with its base at first and kept in the cache (half a minute, 145 MB).
+    """An OpenVINO folder of the model, made with its base at first and kept in the cache (half a minute, 170 MB).
 
-    Raises :class:`ModelError` where the base is no model that lm-mixup resolves, or not the one it was trained on.
+    Raises :class:`ModelError` where the base is no model that lm-mixup resolves, or not the one it was trained on, and
+    :class:`MissingExtraError` without the extra ``genai``.
     """
     if model.base not in MODELS:
         raise ModelError(
             f"{model.folder}: its base {model.base!r} is none that lm-mixup fetches, so it does not run without torch; "
-            "merge it with PEFT, serve it (vLLM, transformers), and give distill.llm and distill.style: compact"
+            f"{_OTHERWISE}"
         )
     base = resolve(model.base, cache_dir=cache_dir)
     if model.base_sha256 and model.base_sha256 not in {file.sha256 for file in MODELS[model.base].files}:
         raise ModelError(f"{model.folder}: was trained on other bytes of {model.base} than this version has")
-    weights = model.folder / (_ADAPTER if model.adapter else "model.safetensors")
-    try:
-        key = digest(["q8", model.base_sha256, hashlib.sha256(weights.read_bytes()).hexdigest()])[:16]
-    except OSError as error:
-        raise ModelError(f"{weights}: cannot be read: {error}") from error
+    key = digest([openvino_int8.VERSION, model.base_sha256, *_weights(model)])[:16]
 
     def make(folder: Path) -> None:
-        if model.adapter:
-            merge_adapter(base, model.folder, folder / "model.gguf", weights="Q8_0")
-        else:
-            replace_weights(base, model.folder, folder / "model.gguf", weights="Q8_0")
+        merged = folder / "model.gguf"
+        write_gguf(model, base, merged)
+        openvino_int8.write_int8(merged, folder)
+        merged.unlink()
 
-    return derived(f"{model.base}-{key}", make, cache_dir=cache_dir) / "model.gguf"
+    return derived(f"{model.base}-{key}", make, cache_dir=cache_dir)
+
+
+def write_gguf(model: Trained, base: Path, out: Path, *, weights: WeightType = "F16") -> None:
+    """Write the model as one GGUF file, which llama.cpp and its kin run; ``base`` is its base model's file."""
+    if model.adapter:
+        merge_adapter(base, model.folder, out, weights=weights)
+    else:
+        replace_weights(base, model.folder, out, weights=weights)
+
+
+def _weights(model: Trained) -> list[str]:
+    """Hashes of the files that hold what was trained."""
+    files = sorted(model.folder.glob(_ADAPTER if model.adapter else "*.safetensors"))
+    try:
+        hashes = [file_digest(path) for path in files]
+    except OSError as error:
+        raise ModelError(f"{error.filename}: cannot be read: {error.strerror}") from error
+    if not hashes:
+        raise ModelError(f"{model.folder}: expected {_ADAPTER if model.adapter else '*.safetensors'}, found none")
+    return [*hashes, file_digest(model.folder / "adapter_config.json")] if model.adapter else hashes

@@ -51,7 +51,6 @@ class _Work:
     """Prompts that share all settings, and their answers by position, as far as there are any."""
 
     def __init__(self, config: Any, slots: int, stopped: threading.Event) -> None:
-        config.include_stop_str_in_output = True  # it is cut off here, where it is not wanted
         self.config = config
         self.slots = slots
         self.stopped = stopped
@@ -72,8 +71,7 @@ class OpenVINOSlots:
 
     ``engines`` of one thread each (None: one for each core of the process, at most :data:`MAX_ENGINES`) answer
     ``slots`` prompts at a time; answers depend on neither number. With a temperature above 0 an engine answers one at
-    a time. ``keep_stop``: an answer keeps the stop string that ended it. The other settings are those of
-    :class:`lm_mixup.llm.openvino.OpenVINO`, and so are the errors.
+    a time. The other settings are those of :class:`lm_mixup.llm.openvino.OpenVINO`, and so are the errors.
     """
 
     def __init__(
@@ -84,7 +82,6 @@ class OpenVINOSlots:
         slots: int = 16,
         engines: int | None = None,
         context_tokens: int | None = None,
-        keep_stop: bool = False,
         budget: Budget = _NO_CAPS,
         properties: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
@@ -93,13 +90,12 @@ class OpenVINOSlots:
         self._ledger = ledger
         self._slots = slots
         self._engines = engines or min(MAX_ENGINES, len(os.sched_getaffinity(0)))
-        self._keep_stop = keep_stop
         self._budget = budget
         self._properties = {**properties, **_ALWAYS}
         self.context_tokens = context_tokens or window_of(self.path) or _WINDOW_TOKENS
         self._ready = [self._engine()]
         self._tokenizer = chat_tokenizer(path, self._ready[0])
-        self._key = "openvino-slots:" + digest([files_digest(self.path), dict(properties), keep_stop])[:16]
+        self._key = "openvino-slots:" + digest([files_digest(self.path), dict(properties)])[:16]
 
     @property
     def key(self) -> str:
@@ -189,7 +185,7 @@ class OpenVINOSlots:
                 reason = self._read(handle, tokens)
                 if reason is not None:
                     del running[i]
-                    text = self._cut(clean(self._tokenizer.decode(tokens)), work.config)
+                    text = clean(self._tokenizer.decode(tokens))
                     work.results[i] = Generated(text, reason, prompt_tokens, len(tokens))
         for handle, _, _ in running.values():
             handle.stop()
@@ -205,10 +201,3 @@ class OpenVINOSlots:
         if handle.get_status() == self._genai.GenerationStatus.RUNNING:
             return None
         return "length" if cut else "stop"
-
-    def _cut(self, text: str, config: Any) -> str:
-        """The text up to the stop string that ended it."""
-        if self._keep_stop:
-            return text
-        ends = [at for at in (text.find(stop) for stop in config.stop_strings) if at >= 0]
-        return text[: min(ends)] if ends else text
