@@ -180,7 +180,9 @@ def test_twenty_per_cent_faults_lose_and_double_nothing(tmp_path):
         assert all(f.reason for f in failures)
         assert len(failures) < 20
         assert ledger.usage().answers == 1000 - len(failures)
-        assert ledger.usage().attempts == server.requests
+        # on a busy machine a request may time out before the server has read it
+        usage = ledger.usage()
+        assert 0 <= usage.attempts - server.requests <= usage.outcomes.get("timeout", 0)
 
 
 @pytest.mark.parametrize("fault", ["twice", "twice-late"])
