@@ -61,9 +61,9 @@ class Replay:
         return {"prompt_ids": asked, "completion_ids": said, "logprobs": None}
 
 
-def grpo_lines(tiny: Path, mixture: Path, out: Path) -> list[dict[str, Any]]:
+def grpo_lines(tiny: Path, mixture: Path, out: Path, **more: Any) -> list[dict[str, Any]]:
     """The log of a short GRPO whose rollouts are replayed from the file."""
-    asked = recipe(**{"model.name": str(tiny)})
+    asked = recipe(**{"model.name": str(tiny), **more})
     tokenizer = base.load_tokenizer(str(tiny))
     found = examples(mixture, "grpo", asked.data, count_tokens=token_counter(tokenizer), seed=0)
     scorer = Scorer(WordEmbedder(), None, Weights(0.0, 0.4, 0.1, 0.3, 0.2), threshold=None)

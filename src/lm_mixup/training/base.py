@@ -95,6 +95,24 @@ def load_model(where: str, recipe: TrainRecipe, *, adapter: Path | None = None) 
     return PeftModel.from_pretrained(model, str(adapter), is_trainable=True)
 
 
+def compute_as_stored(model: Any) -> None:
+    """Let a float32 adapter on bfloat16 weights compute in bfloat16, as the rest does under :func:`in_stored_type`.
+
+    PEFT would cast each layer's input to float32 and back, which takes a third of a step on a CPU (15.9 s without this,
+    10.4 s with it, for eight rows of 384 tokens on two cores); the gradients differ by 1 %, which is what bfloat16 rounds.
+    """
+    for module in model.modules():
+        if hasattr(module, "cast_input_dtype_enabled"):
+            module.cast_input_dtype_enabled = False
+
+
+def in_stored_type(model: Any) -> Any:
+    """A context in which a bfloat16 model with a float32 adapter computes in bfloat16, and a float32 model as it is."""
+    import torch
+
+    return torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=model.dtype == torch.bfloat16)
+
+
 def lora_config(recipe: TrainRecipe) -> Any:
     """PEFT's configuration of the recipe's adapter; None where all weights are trained."""
     if recipe.lora.rank == 0:

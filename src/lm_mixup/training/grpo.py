@@ -127,8 +127,11 @@ def make_trainer(
     except ImportError as error:
         raise base.missing("trl") from error
     from lm_mixup.training.callbacks import GiveBack, Log, Look, StopAt, quiet
+    from lm_mixup.training.shared_prompts import SharedPromptsTrainer
 
     settings = recipe.grpo
+    if settings.vllm and settings.shared_prompts:
+        raise RecipeError("grpo: expected one of vllm and shared_prompts, got both; vLLM shares prompts by itself")
     rollouts, cpu = settings.mini_batch * settings.rollouts, recipe.device == "cpu"
     if rollouts % settings.batch or settings.prompts % settings.mini_batch:
         raise RecipeError(
@@ -163,13 +166,13 @@ def make_trainer(
         data_seed=recipe.seed,
         use_cpu=cpu,
         pad_to_multiple_of=PADDED if cpu else None,
-        bf16=not cpu and recipe.model.dtype == "bfloat16",
+        bf16=recipe.model.dtype == "bfloat16",
         fp16=False,
         dataloader_pin_memory=not cpu,
         disable_tqdm=True,
     )
     callbacks = [Log(folder, progress, time.monotonic, KEPT), GiveBack(), *([StopAt(max_steps)] if max_steps else [])]
-    trainer = GRPOTrainer(
+    trainer = (SharedPromptsTrainer if settings.shared_prompts else GRPOTrainer)(
         model=model,
         args=config,
         reward_funcs=reward,
@@ -180,4 +183,5 @@ def make_trainer(
         **({"rollout_func": rollout} if rollout else {}),
     )
     quiet(trainer)
+    base.compute_as_stored(trainer.model)
     return trainer

@@ -89,6 +89,9 @@ class GRPOSettings(Section):
     subset: bool = Field(True, description="MIXTURE's GRPO subset alone: no near-duplicates, the rarer half. [R]")
     checkpoint_activations: bool = Field(True, description="As in sft.")
     vllm: bool = Field(False, description="Sample with vLLM (installed beside TRL, see docs/train.md).")
+    shared_prompts: bool = Field(
+        False, description="Read a prompt once for its whole group: half the work of a CPU; not with vllm. [O]"
+    )
     save_steps: int = Field(5, ge=1, description="Steps between checkpoints. [O]")
 
 

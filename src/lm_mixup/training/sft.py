@@ -147,7 +147,7 @@ def _trainer(
         data_seed=recipe.seed,
         use_cpu=cpu,
         pad_to_multiple_of=PADDED if cpu else None,
-        bf16=not cpu and recipe.model.dtype == "bfloat16",
+        bf16=recipe.model.dtype == "bfloat16",
         fp16=False,
         dataloader_pin_memory=not cpu,
         disable_tqdm=True,
@@ -161,4 +161,5 @@ def _trainer(
         callbacks=[Log(folder, progress, time.monotonic), GiveBack(), *([StopAt(max_steps)] if max_steps else [])],
     )
     quiet(trainer)
+    base.compute_as_stored(trainer.model)
     return trainer
