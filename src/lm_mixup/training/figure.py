@@ -61,8 +61,9 @@ def _panels(lines: Sequence[dict[str, Any]], looks: Sequence[dict[str, Any]]) ->
             "reward of the rollouts",
             [_curve("a step", rewards, "reward", "."), _curve(f"mean of {WINDOW}", smooth, "reward", "-")],
         ),
-        ("KL to the cold start", [_curve("kl", rewards, "kl", "-")]),
     ]
+    if any(line.get("kl") is not None for line in rewards):
+        panels.append(("KL to the cold start", [_curve("kl", rewards, "kl", "-")]))
     if looks:
         panels += [
             ("held out: reward", [_curve("reward", looks, "reward", "o-", "reward_error")]),

@@ -183,5 +183,5 @@ def make_trainer(
         **({"rollout_func": rollout} if rollout else {}),
     )
     quiet(trainer)
-    base.compute_as_stored(trainer.model)
+    base.make_quick(trainer.model, temperature=settings.temperature)
     return trainer

@@ -161,5 +161,5 @@ def _trainer(
         callbacks=[Log(folder, progress, time.monotonic), GiveBack(), *([StopAt(max_steps)] if max_steps else [])],
     )
     quiet(trainer)
-    base.compute_as_stored(trainer.model)
+    base.make_quick(trainer.model)
     return trainer
