@@ -2,8 +2,9 @@
 
 import pytest
 
-torch = pytest.importorskip("torch", reason='needs the extra: pip install "lm-mixup[train]"')
 pytest.importorskip("trl", reason='needs the extra: pip install "lm-mixup[train]"')
+
+import torch
 
 from lm_mixup.training import base
 from lm_mixup.training.dense_head import score_answers_alone

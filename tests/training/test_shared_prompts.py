@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-torch = pytest.importorskip("torch", reason='needs the extra: pip install "lm-mixup[train]"')
 pytest.importorskip("trl", reason='needs the extra: pip install "lm-mixup[train]"')
+
+import torch
 
 from lm_mixup.errors import RecipeError
 from lm_mixup.training import base

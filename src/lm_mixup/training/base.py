@@ -109,7 +109,7 @@ def _compute_as_stored(model: Any) -> None:
     """Let a float32 adapter on bfloat16 weights compute in bfloat16, as the rest does under :func:`in_stored_type`.
 
     PEFT would cast each layer's input to float32 and back, which takes a third of a step on a CPU (15.9 s without this,
-    10.4 s with it, for eight rows of 384 tokens on two cores); the gradients differ by 1 %, which is what bfloat16 rounds.
+    10.4 s with it, for eight rows of 384 tokens on two cores); the gradients differ by 1 %, as bfloat16 rounds.
     """
     for module in model.modules():
         if hasattr(module, "cast_input_dtype_enabled"):

@@ -13,7 +13,7 @@ from typing import Any
 
 
 def score_answers_alone(model: Any, *, temperature: float = 1.0) -> None:
-    """Replace the fused head that TRL gave ``model`` (without its adapter's wrapping) by one for a CPU, with the same fields.
+    """Replace the fused head that TRL gave ``model`` (out of its adapter's wrapping) by one with the same fields.
 
     ``tests/training/test_dense_head.py`` holds it to TRL's figures.
     """

@@ -1,4 +1,4 @@
-"""Answers of the model at work, between steps: greedy for the watch, sampled for GRPO and its preflight. Needs torch."""
+"""Answers of the model at work: greedy for the watch, sampled for GRPO and its preflight. Needs torch."""
 
 from __future__ import annotations
 
@@ -75,8 +75,8 @@ def decode(
 ) -> list[list[int]]:
     """The tokens of an answer to each prompt, its end token included where it came within the limit.
 
-    Equal prompts are read once, which for a group of four is a quarter of the reading; answers that ended are not computed
-    further. Drawn from torch's random state, so that the same state gives the same answers.
+    Equal prompts are read once, which for a group of four is a quarter of the reading; answers that ended are not
+    computed further. Drawn from torch's random state: the same state gives the same answers.
     """
     import torch
 

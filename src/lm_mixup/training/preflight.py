@@ -20,7 +20,7 @@ from lm_mixup.training import base
 from lm_mixup.training.begin import cold_start
 from lm_mixup.training.data import Example, examples
 from lm_mixup.training.generation import Answer, generate
-from lm_mixup.training.recipe import TrainRecipe
+from lm_mixup.training.recipe import GRPOSettings, TrainRecipe
 from lm_mixup.training.reward import make_scorer
 from lm_mixup.training.sft import token_counter
 
@@ -123,7 +123,7 @@ def preflight(
         [Rollout(a.text, row.task_type, row.reference, row.variants) for a, row in zip(answers, rows, strict=True)]
     )
     rated = time.perf_counter()
-    trained = _training_seconds(model, tokenizer, rows, answers, recipe.grpo.batch)
+    trained = _training_seconds(model, tokenizer, rows, answers, recipe.grpo)
     a_rollout = (generated - begin + rated - generated) / len(rows) + trained
     a_step = a_rollout * recipe.grpo.mini_batch * recipe.grpo.rollouts
     steps = max_steps or math.ceil(len(found.examples) * recipe.grpo.epochs / recipe.grpo.mini_batch)
@@ -131,23 +131,37 @@ def preflight(
 
 
 def _training_seconds(
-    model: Any, tokenizer: Any, rows: Sequence[Example], answers: Sequence[Answer], batch: int
+    model: Any, tokenizer: Any, rows: Sequence[Example], answers: Sequence[Answer], settings: GRPOSettings
 ) -> float:
-    """Seconds a rollout for the gradients: one batch, forward and back, and the reference's pass."""
+    """Seconds a rollout for the gradients: a pass over as many tokens as a batch has, forward and back, and the
+    reference's pass where there is a KL.
+    """
     import torch
 
     shown = [
         tokenizer.apply_chat_template([*row.prompt, {"role": "assistant", "content": answer.text}], tokenize=False)
-        for row, answer in zip(rows[:batch], answers, strict=False)
+        for row, answer in zip(rows[: settings.batch], answers, strict=False)
     ]
-    inputs = tokenizer(shown, return_tensors="pt", padding=True, add_special_tokens=False).to(model.device)
+    lengths = [len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in shown]
+    computed = sum(lengths)
+    if settings.shared_prompts:  # each prompt once for its group
+        own = sum(answer.tokens for answer in answers[: len(shown)])
+        computed = own + round((computed - own) / settings.rollouts)
+    taken = max(1, round(computed / (sum(lengths) / len(lengths))))
+    inputs = tokenizer(shown[:taken], return_tensors="pt", padding=True, add_special_tokens=False).to(model.device)
+    labels = inputs["input_ids"].clone()
+    labels[:, : -max(answer.tokens for answer in answers[:taken])] = -100
+    base.make_quick(model)
+    fused = {"fused_lm_head": True} if model.device.type == "cpu" else {}
     model.train()
     begin = time.perf_counter()
-    with torch.no_grad():
-        model(**inputs, logits_to_keep=1)
-    model(**inputs, labels=inputs["input_ids"]).loss.backward()
+    with base.in_stored_type(model):
+        if settings.kl:
+            with torch.no_grad():
+                model(**inputs, logits_to_keep=1)
+        model(**inputs, labels=labels, **fused).loss.backward()
     model.zero_grad()
-    return (time.perf_counter() - begin) / len(shown)
+    return (time.perf_counter() - begin) * computed / sum(lengths[:taken]) / len(shown)
 
 
 def report_of(

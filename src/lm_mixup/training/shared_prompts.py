@@ -1,8 +1,8 @@
 """GRPO that reads each prompt once for its whole group: the same losses, for half the work. Needs TRL.
 
 TRL computes every rollout with its own copy of the prompt, in sampling and in training. Here most of a row is prompt
-(the cluster), and a group has four rollouts. So the rollouts of a group are laid behind one prompt, in one sequence,
-where each sees the prompt and itself alone::
+(the cluster), and a group has four rollouts. So the rollouts of a group are laid behind one prompt, in one
+sequence, where each sees the prompt and itself alone::
 
     positions   0 … p-2   | p-1 p   p+1 … | p-1 p   p+1 …
     tokens      the prompt| end a₁  a₂  … | end b₁  b₂  …        "end": the prompt's last token, which predicts the first
