@@ -9,12 +9,12 @@ from typing import Any
 from lm_mixup.records import Rating
 from lm_mixup.rewards import Scorer, Weights, trl_reward
 from lm_mixup.training import base
-from lm_mixup.training.data import examples
+from lm_mixup.training.data import examples, token_counter
 from lm_mixup.training.folder import Folder
 from lm_mixup.training.grpo import make_trainer
 from lm_mixup.training.recipe import TrainRecipe
 from lm_mixup.training.recipe import load as load_recipe
-from lm_mixup.training.sft import token_counter, train_sft
+from lm_mixup.training.sft import train_sft
 from tests.fakes import WordEmbedder
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "training.json"

@@ -1,4 +1,4 @@
-"""``lm-mixup train``: sft, grpo, preflight."""
+"""``lm-mixup train``: sft, grpo, preflight, winners."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ def register(app: typer.Typer) -> None:
     train.command("sft", help="The cold start: SFT on MIXTURE.")(sft)
     train.command("grpo", help="GRPO on top of the cold start.")(grpo)
     train.command("preflight", help="Before GRPO: can anything be learned, and how long will it take?")(preflight)
+    train.command("winners", help="Best of n: draw answers, and write the best as data for train sft.")(winners)
     app.add_typer(train, name="train")
 
 
@@ -90,6 +91,37 @@ def grpo(
         progress=_told,
     )
     print(f"trained: {folder}")
+
+
+def winners(
+    data: Data,
+    out: Out,
+    model: Start,
+    recipe: RecipeOption = None,
+    settings: Settings = None,
+    max_steps: MaxSteps = None,
+    resume: Resume = False,
+) -> None:
+    """Draw answers to the prompts of MIXTURE's GRPO part and write those that the reward likes best."""
+    from lm_mixup.training.begin import cold_start
+    from lm_mixup.training.winners import find_winners
+
+    chosen = _recipe(recipe, settings, None)
+    cold_start(model)
+    edge, embedder = _embedder()
+    folder = find_winners(
+        data,
+        out,
+        chosen,
+        start=model,
+        cache_dir=edge.cache_dir,
+        embedder=embedder,
+        library=_library(chosen, data, embedder, edge),
+        resume=resume,
+        max_steps=max_steps,
+        progress=_told,
+    )
+    print(f"winners: {folder}")
 
 
 def preflight(

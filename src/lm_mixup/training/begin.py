@@ -1,15 +1,19 @@
-"""A trained model as the beginning of another training: an adapter that is trained further."""
+"""A trained model as the beginning of another training: an adapter that is trained further, or sampled from."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from lm_mixup.errors import RecipeError
+from lm_mixup.training import base
 from lm_mixup.training.artefact import ADAPTER
 from lm_mixup.training.base import sha256
+from lm_mixup.training.data import Examples, examples, token_counter
+from lm_mixup.training.recipe import TrainRecipe
 
 
 def trained(name: str | Path) -> bool:
@@ -32,3 +36,39 @@ def begun_with(start: Path, told: dict[str, Any]) -> dict[str, Any]:
     """What a training records of the model that it began with."""
     weights = start / (ADAPTER if told["adapter"] else "model.safetensors")
     return {"folder": start.name, "stage": told["stage"], "sha256": sha256(weights), "steps": told["steps"]}
+
+
+@dataclass(frozen=True, slots=True)
+class ColdStart:
+    """A cold start and the prompts of MIXTURE's GRPO part: what GRPO, its preflight and the search for winners need.
+
+    ``recipe`` names the cold start's base; ``where`` is what transformers loads.
+    """
+
+    folder: Path
+    told: dict[str, Any]
+    recipe: TrainRecipe
+    where: str
+    tokenizer: Any
+    found: Examples
+
+    def model(self) -> Any:
+        """The model, its adapter on it."""
+        return base.load_model(self.where, self.recipe, adapter=self.folder if self.told["adapter"] else None)
+
+
+def begin(data: Path | str, recipe: TrainRecipe, *, start: Path, cache_dir: Path) -> ColdStart:
+    """The cold start in ``start`` with the prompts in ``data``. RecipeError where ``start`` holds no trained model."""
+    told = cold_start(start)
+    recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"name": told["base"]})})
+    where = base.trainable(told["base"], cache_dir=cache_dir) if told["adapter"] else str(start)
+    tokenizer = base.load_tokenizer(where)
+    found = examples(
+        data,
+        "grpo",
+        recipe.data,
+        count_tokens=token_counter(tokenizer),
+        seed=recipe.seed,
+        subset=recipe.grpo.subset,
+    )
+    return ColdStart(start, told, recipe, where, tokenizer, found)

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lm_mixup.errors import PoolError
 from lm_mixup.mixture.load import load_mixture
@@ -80,6 +81,16 @@ def examples(
         left_out["limit"] = len(kept) - settings.limit
         kept = _evenly(kept, settings.limit)
     return Examples(tuple(kept), dict(sorted(left_out.items())))
+
+
+def token_counter(tokenizer: Any) -> Callable[..., int]:
+    """Counts the tokens of a prompt with its answer, chat template included."""
+
+    def count(prompt: Any, completion: str) -> int:
+        turns = [*prompt, {"role": "assistant", "content": completion}]
+        return len(tokenizer.apply_chat_template(turns, tokenize=True, return_dict=True)["input_ids"])
+
+    return count
 
 
 def _example(row: Row, settings: DataSettings) -> Example:

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,17 +29,18 @@ VERSIONS = ("torch", "transformers", "trl", "peft", "accelerate", "tokenizers", 
 class Folder:
     """The folder at ``path``, opened for the training that ``asked`` describes.
 
-    Raises RunError where it holds another training, or holds this one and ``resume`` is not given.
+    ``by_line``: the log itself is what a resumed run goes on from, and not a checkpoint. Raises RunError where the
+    folder holds another training, or holds this one and ``resume`` is not given.
     """
 
-    def __init__(self, path: Path, asked: Mapping[str, Any], *, resume: bool) -> None:
+    def __init__(self, path: Path, asked: Mapping[str, Any], *, resume: bool, by_line: bool = False) -> None:
         self.path = path
         self.log = path / "log.jsonl"
         self.watch = path / "watch.jsonl"
         self.checkpoints = path / "checkpoints"
         self.resume_from = self._open(asked, resume)
-        if self.resume_from is not None:
-            self._forget_after(_step(self.resume_from))
+        if resume:
+            self._forget_after(math.inf if by_line else _step(self.resume_from) if self.resume_from else 0)
 
     def _open(self, asked: Mapping[str, Any], resume: bool) -> Path | None:
         record = self.path / "train.json"
@@ -62,8 +64,8 @@ class Folder:
         found = self.checkpoints.glob("checkpoint-*")
         return [path for path in found if _CHECKPOINT.match(path.name) and (path / "trainer_state.json").is_file()]
 
-    def _forget_after(self, step: int) -> None:
-        """Drop lines of the log past the checkpoint: those steps are done again."""
+    def _forget_after(self, step: float) -> None:
+        """Drop lines of the log past the checkpoint (those steps are done again), and what a kill cut short."""
         kept = [line for line in self.lines() if line["step"] <= step]
         write_bytes(self.log, b"".join(_json_line(line) for line in kept))
 

@@ -12,14 +12,14 @@ from lm_mixup.ports import Embedder, Rater
 from lm_mixup.raters.library import RatedLibrary
 from lm_mixup.training import base
 from lm_mixup.training.artefact import write_artefact
-from lm_mixup.training.begin import begun_with, cold_start
-from lm_mixup.training.data import Example, Examples, examples
+from lm_mixup.training.begin import begin, begun_with
+from lm_mixup.training.data import Example, Examples
 from lm_mixup.training.faults import explained
 from lm_mixup.training.folder import Folder
 from lm_mixup.training.order import batched_by_length
 from lm_mixup.training.recipe import TrainRecipe
 from lm_mixup.training.reward import as_function, make_scorer
-from lm_mixup.training.sft import PADDED, Progress, as_dataset, token_counter
+from lm_mixup.training.sft import PADDED, Progress, as_dataset
 from lm_mixup.training.watch import Watch
 
 KEPT = {
@@ -62,27 +62,15 @@ def train_grpo(
     learned from, watches over held-out rows (:mod:`lm_mixup.training.watch`). Otherwise as
     :func:`lm_mixup.training.sft.train_sft`; RecipeError where ``start`` holds no model of :mod:`lm_mixup.training`.
     """
-    begun = cold_start(start)
-    recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"name": begun["base"]})})
-    where = base.trainable(begun["base"], cache_dir=cache_dir) if begun["adapter"] else str(start)
-    tokenizer = base.load_tokenizer(where)
-    found, held_out = split_off(
-        examples(
-            data,
-            "grpo",
-            recipe.data,
-            count_tokens=token_counter(tokenizer),
-            seed=recipe.seed,
-            subset=recipe.grpo.subset,
-        ),
-        recipe.watch.rows if recipe.watch.every else 0,
-    )
+    begun = begin(data, recipe, start=start, cache_dir=cache_dir)
+    recipe, tokenizer = begun.recipe, begun.tokenizer
+    found, held_out = split_off(begun.found, recipe.watch.rows if recipe.watch.every else 0)
     asked = {"command": "grpo", "recipe": recipe.model_dump(mode="json", exclude={"sft"})}
-    told = {**asked, "data": found.digest, "rows": len(found.examples), "begun_with": begun_with(start, begun)}
+    told = {**asked, "data": found.digest, "rows": len(found.examples), "begun_with": begun_with(start, begun.told)}
     folder = Folder(out, told, resume=resume)
     scorer = make_scorer(recipe.rewards, embedder, library)
     watch = Watch(folder, recipe, held_out, tokenizer, scorer, judge) if held_out else None
-    model = base.load_model(where, recipe, adapter=start if begun["adapter"] else None)
+    model = begun.model()
     reward = as_function(scorer, recipe.rewards, recipe.seed)
     with explained("grpo", recipe.grpo.batch):
         trainer = make_trainer(model, tokenizer, found, folder, recipe, reward, max_steps, progress, watch)
@@ -95,8 +83,8 @@ def train_grpo(
         rows=found,
         data=data,
         cache_dir=cache_dir,
-        begun_with=begun_with(start, begun),
-        adapter=begun["adapter"],
+        begun_with=begun_with(start, begun.told),
+        adapter=begun.told["adapter"],
     )
 
 

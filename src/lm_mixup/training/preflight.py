@@ -17,12 +17,11 @@ from lm_mixup.ports import Embedder
 from lm_mixup.raters.library import RatedLibrary
 from lm_mixup.rewards import Rollout, Scored
 from lm_mixup.training import base
-from lm_mixup.training.begin import cold_start
-from lm_mixup.training.data import Example, examples
+from lm_mixup.training.begin import begin
+from lm_mixup.training.data import Example
 from lm_mixup.training.generation import Answer, generate
 from lm_mixup.training.recipe import GRPOSettings, TrainRecipe
 from lm_mixup.training.reward import make_scorer
-from lm_mixup.training.sft import token_counter
 
 PASSES = 3.0
 """Training on a token costs about so many forward passes: one for itself, two for the gradients."""
@@ -94,21 +93,12 @@ def preflight(
 
     Raises as :func:`lm_mixup.training.grpo.train_grpo`.
     """
-    begun = cold_start(start)
-    where = base.trainable(begun["base"], cache_dir=cache_dir) if begun["adapter"] else str(start)
-    tokenizer = base.load_tokenizer(where)
-    found = examples(
-        data,
-        "grpo",
-        recipe.data,
-        count_tokens=token_counter(tokenizer),
-        seed=recipe.seed,
-        subset=recipe.grpo.subset,
-    )
+    begun = begin(data, recipe, start=start, cache_dir=cache_dir)
+    tokenizer, found = begun.tokenizer, begun.found
     rows = [row for row in found.examples[:groups] for _ in range(recipe.grpo.rollouts)]
     scorer = make_scorer(recipe.rewards, embedder, library)
-    model = base.load_model(where, recipe, adapter=start if begun["adapter"] else None)
-    begin = time.perf_counter()
+    model = begun.model()
+    started = time.perf_counter()
     answers = generate(
         model,
         tokenizer,
@@ -118,13 +108,12 @@ def preflight(
         temperature=recipe.grpo.temperature,
         seed=recipe.seed,
     )
-    generated = time.perf_counter()
     scored = scorer.score(
         [Rollout(a.text, row.task_type, row.reference, row.variants) for a, row in zip(answers, rows, strict=True)]
     )
     rated = time.perf_counter()
     trained = _training_seconds(model, tokenizer, rows, answers, recipe.grpo)
-    a_rollout = (generated - begin + rated - generated) / len(rows) + trained
+    a_rollout = (rated - started) / len(rows) + trained
     a_step = a_rollout * recipe.grpo.mini_batch * recipe.grpo.rollouts
     steps = max_steps or math.ceil(len(found.examples) * recipe.grpo.epochs / recipe.grpo.mini_batch)
     return report_of(scored, answers, recipe.grpo.rollouts, a_step=a_step, steps=steps, memory_gb=_peak_memory_gb())
@@ -154,14 +143,14 @@ def _training_seconds(
     base.make_quick(model)
     fused = {"fused_lm_head": True} if model.device.type == "cpu" else {}
     model.train()
-    begin = time.perf_counter()
+    started = time.perf_counter()
     with base.in_stored_type(model):
         if settings.kl:
             with torch.no_grad():
                 model(**inputs, logits_to_keep=1)
         model(**inputs, labels=labels, **fused).loss.backward()
     model.zero_grad()
-    return (time.perf_counter() - begin) * computed / sum(lengths[:taken]) / len(shown)
+    return (time.perf_counter() - started) * computed / sum(lengths[:taken]) / len(shown)
 
 
 def report_of(

@@ -10,7 +10,7 @@ from typing import Any
 from lm_mixup.training import base
 from lm_mixup.training.artefact import write_artefact
 from lm_mixup.training.begin import begun_with, cold_start, trained
-from lm_mixup.training.data import Example, Examples, examples
+from lm_mixup.training.data import Example, Examples, examples, token_counter
 from lm_mixup.training.faults import explained
 from lm_mixup.training.folder import Folder
 from lm_mixup.training.order import batched_by_length
@@ -68,16 +68,6 @@ def train_sft(
         begun_with=before,
         adapter=True if from_adapter else None,
     )
-
-
-def token_counter(tokenizer: Any) -> Callable[..., int]:
-    """Counts the tokens of a prompt with its answer, chat template included."""
-
-    def count(prompt: Any, completion: str) -> int:
-        turns = [*prompt, {"role": "assistant", "content": completion}]
-        return len(tokenizer.apply_chat_template(turns, tokenize=True, return_dict=True)["input_ids"])
-
-    return count
 
 
 def as_dataset(rows: list[Example], order: list[int], *, with_answers: bool) -> Any:

@@ -5,7 +5,7 @@ TRL computes every rollout with its own copy of the prompt, in sampling and in t
 sequence, where each sees the prompt and itself alone::
 
     positions   0 … p-2   | p-1 p   p+1 … | p-1 p   p+1 …
-    tokens      the prompt| end a₁  a₂  … | end b₁  b₂  …        "end": the prompt's last token, which predicts the first
+    tokens      the prompt| end a₁  a₂  … | end b₁  b₂  …    end: the last of the prompt, which predicts the first
 
 This overrides two methods of the pinned TRL that are not its public interface (``pyproject.toml`` says which version);
 ``tests/training/test_shared_prompts.py`` holds them to TRL's own figures.
