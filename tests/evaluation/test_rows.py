@@ -51,6 +51,21 @@ def test_rows_of_the_wanted_kind_are_kept_and_the_others_counted() -> None:
         choose(every, Selection(split="grpo"))
 
 
+def test_rows_that_no_training_meets() -> None:
+    def row(name: str, group: str, split: str, inside: bool | None):  # type: ignore[no-untyped-def]
+        return make_row(TaskType.PARA, ["a", "b"], name, split=split, group=group, in_subset=inside)
+
+    every = [
+        row("trained on", "one", "grpo", True),
+        row("beside it", "one", "grpo", False),
+        row("far from it", "two", "grpo", False),
+        row("no subset chosen", "three", "grpo", None),
+        row("beside that", "three", "grpo", False),
+        row("another part", "four", "sft", False),
+    ]
+    assert [r.output for r in choose(every, Selection(split="grpo-rest")).rows] == ["far from it"]
+
+
 def test_rows_too_long_in_tokens_are_left_out() -> None:
     def count(messages: Messages, answer: str) -> int:
         return len(answer.split())

@@ -32,7 +32,7 @@ def register(app: typer.Typer) -> None:
 
 
 Data = Annotated[str, typer.Option("--data", help="A folder of MIXTURE in any layout, or a hub id.")]
-Split = Annotated[str, typer.Option("--split", help="The part of MIXTURE: test, sft or grpo.")]
+Split = Annotated[str, typer.Option("--split", help="The part of MIXTURE: test, sft, grpo, or grpo-rest.")]
 Types = Annotated[str | None, typer.Option("--types", help="Task types, e.g. qa,para. Default: all.")]
 MinVariants = Annotated[int, typer.Option("--min-variants", min=1, help="Leave out rows with fewer.")]
 MaxVariants = Annotated[int | None, typer.Option("--max-variants", min=1, help="Leave out rows with more.")]

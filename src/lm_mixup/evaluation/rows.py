@@ -17,11 +17,18 @@ CountTokens = Callable[[Messages, str], int]
 """Tokens of a prompt and its answer, chat template and all."""
 
 
+REST = "grpo-rest"
+"""Rows of the GRPO part that no training meets: outside the subset, of articles without a row in the subset.
+
+Mostly ``tfq`` and ``mcq``, whose items are articles of their own: more of them than the test part has.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Selection:
     """Which rows are taken.
 
-    Of ``split``, the rows of ``types`` with ``min_variants`` to ``max_variants`` variants (None: any number), whose
+    Of ``split`` (one of MIXTURE's, or :data:`REST`), the rows of ``types`` with ``min_variants`` to ``max_variants`` variants (None: any number), whose
     prompt of a trained model (:func:`lm_mixup.prompts.compact.compact`) and answer together have at most ``max_tokens``
     tokens (None: any). Of those at most ``limit``, evenly by type as far as they go: drawn by ``seed``, and a smaller
     draw is part of a larger one, so that what was answered for the one serves the other.
@@ -60,9 +67,7 @@ def choose(rows: Sequence[Row], selection: Selection, count_tokens: CountTokens 
         raise InputError("a limit on tokens needs a tokenizer to count them")
     left_out: Counter[str] = Counter()
     kept: list[Row] = []
-    for row in rows:
-        if row.split != selection.split:
-            continue
+    for row in of_split(rows, selection.split):
         reason = _reason(row, selection) or _too_long(row, selection, count_tokens)
         if reason:
             left_out[reason] += 1
@@ -76,6 +81,14 @@ def choose(rows: Sequence[Row], selection: Selection, count_tokens: CountTokens 
         left_out["limit"] = len(kept) - selection.limit
         kept = _evenly(kept, selection.limit, selection.seed)
     return Chosen(tuple(kept), dict(sorted(left_out.items())))
+
+
+def of_split(rows: Sequence[Row], split: str) -> list[Row]:
+    """The rows of a split, or of :data:`REST`."""
+    if split != REST:
+        return [row for row in rows if row.split == split]
+    met = {row.group for row in rows if row.split == "grpo" and row.in_subset is not False}
+    return [row for row in rows if row.split == "grpo" and row.in_subset is False and row.group not in met]
 
 
 def _reason(row: Row, selection: Selection) -> str:
