@@ -28,10 +28,11 @@ Mostly ``tfq`` and ``mcq``, whose items are articles of their own: more of them 
 class Selection:
     """Which rows are taken.
 
-    Of ``split`` (one of MIXTURE's, or :data:`REST`), the rows of ``types`` with ``min_variants`` to ``max_variants``
-    variants (None: any number), whose prompt of a trained model (:func:`lm_mixup.prompts.compact.compact`) and answer
-    together have at most ``max_tokens`` tokens (None: any). Of those at most ``limit``, evenly by type as far as they go: drawn by ``seed``, and a smaller
-    draw is part of a larger one, so that what was answered for the one serves the other.
+    Of ``split`` (one of MIXTURE's, or :data:`REST`), the rows of ``types`` with ``min_variants`` to
+    ``max_variants`` variants (None: any number), whose prompt of a trained model
+    (:func:`lm_mixup.prompts.compact.compact`) and answer together have at most ``max_tokens`` tokens (None: any).
+    Of those at most ``limit``, evenly by type as far as they go: drawn by ``seed``, and a smaller draw is part of a
+    larger one, so that what was answered for the one serves the other.
     """
 
     split: str = "test"
