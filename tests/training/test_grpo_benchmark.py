@@ -35,6 +35,6 @@ def test_a_rise_is_seen_beside_a_control_over_the_same_prompts(tmp_path):
 
 
 def test_the_summary_says_how_many_steps_there_were(tmp_path):
-    found = grpo.summary(training(tmp_path / "grpo", 0.001, seed=1))
+    found = grpo.summary(training(tmp_path / "grpo", 0.005, seed=1))
     assert found["steps"] == "60"
     assert low(found["a slope of, in 10 steps"]) > 0
