@@ -39,7 +39,7 @@ PROMPTS = [[5, 6, 7, 8], [9, 10], [5, 6, 7, 8], [20, 21, 22, 23, 24, 25, 26]]
 
 
 def greedy(model, prompt, limit):
-    out = model.generate(torch.tensor([prompt]), max_new_tokens=limit, do_sample=False, pad_token_id=1)
+    out = model.generate(input_ids=torch.tensor([prompt]), max_new_tokens=limit, do_sample=False, pad_token_id=1)
     return out[0, len(prompt) :].tolist()
 
 
@@ -54,6 +54,22 @@ def test_an_answer_ends_at_its_end_token_and_the_others_go_on(model):
     cut = [answer[: answer.index(end) + 1] if end in answer else answer for answer in wanted]
     assert decode(model, PROMPTS, max_new_tokens=20, temperature=0, ends={end}) == cut
     assert len({len(answer) for answer in cut}) > 1
+
+
+def test_an_adapter_is_merged_for_sampling_and_taken_away_to_the_last_bit(tiny):
+    from peft import get_peft_model
+
+    asked = golden.recipe(**{"model.name": str(tiny)})
+    model = get_peft_model(base.load_model(str(tiny), asked), base.lora_config(asked)).eval()
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.5)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    answers = decode(model, PROMPTS, max_new_tokens=12, temperature=0, ends={0})
+    assert answers == [greedy(model, prompt, 12) for prompt in PROMPTS], "as the adapter beside its weights would say"
+    with model.disable_adapter():
+        assert answers != [greedy(model, prompt, 12) for prompt in PROMPTS]
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 def test_draws_come_from_torchs_random_state_and_differ_within_a_group(model):

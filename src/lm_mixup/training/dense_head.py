@@ -39,9 +39,9 @@ def score_answers_alone(model: Any, *, temperature: float = 1.0) -> None:
             targets = shift_labels
         mask = targets != -100
         logits = self.get_output_embeddings()(hidden[mask]).float() / temperature
-        log_probs = -torch.nn.functional.cross_entropy(logits, targets[mask], reduction="none")
+        log_all = logits.log_softmax(-1)
+        log_probs = log_all.gather(-1, targets[mask][:, None]).squeeze(-1)
         with torch.no_grad():
-            log_all = logits.log_softmax(-1)
             entropy = -(log_all.exp() * log_all).sum(-1)
             top = logits.argmax(-1) == targets[mask]
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,7 +93,7 @@ def decode(
     ids, mask = ids.to(device), mask.to(device)
     stop = torch.tensor(sorted(ends), device=device)
     answers: list[list[int]] = [[] for _ in prompts]
-    with torch.inference_mode(), in_stored_type(model):
+    with torch.inference_mode(), merged(model), in_stored_type(model):
         positions = (mask.cumsum(-1) - 1).clamp(min=0)
         out = model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, logits_to_keep=1)
         cache, rows = out.past_key_values, list(range(len(prompts)))
@@ -127,13 +128,43 @@ def decode(
     return answers
 
 
+@contextmanager
+def merged(model: Any) -> Iterator[None]:
+    """The adapter added to its model's weights, and taken away again to the last bit.
+
+    A step of sampling is hundreds of small products, two thirds of them the adapter's: so they are none. In bfloat16 the
+    sums are rounded, as they are wherever a trained adapter is merged.
+    """
+    if not hasattr(model, "peft_config"):
+        yield
+        return
+    layers = [layer for layer in model.modules() if hasattr(layer, "get_delta_weight")]
+    weights = [layer.get_base_layer().weight for layer in layers]
+    kept = [weight.data for weight in weights]
+    try:
+        for layer, weight in zip(layers, weights, strict=True):
+            added = sum(layer.get_delta_weight(name).float() for name in layer.active_adapters)
+            weight.data = (weight.data.float() + added).to(weight.dtype)
+        with model.disable_adapter():
+            yield
+    finally:
+        for weight, before in zip(weights, kept, strict=True):
+            weight.data = before
+
+
 def _next(logits: Any, temperature: float) -> Any:
-    """A token for each row: the likeliest, or a draw."""
+    """A token for each row: the likeliest, or a draw.
+
+    A draw is one number a row, looked up in the running sum of the chances: torch's multinomial draws one for each token
+    of the vocabulary, which took a seventh of the sampling on a CPU.
+    """
     import torch
 
     if temperature == 0:
         return logits.argmax(-1)
-    return torch.multinomial(torch.softmax(logits.float() / temperature, dim=-1), 1).squeeze(-1)
+    sums = torch.softmax(logits.float() / temperature, dim=-1).cumsum(-1)
+    drawn = torch.rand(len(sums), 1, device=sums.device) * sums[:, -1:]
+    return torch.searchsorted(sums, drawn, right=True).squeeze(-1).clamp(max=sums.shape[-1] - 1)
 
 
 def _answer(tokenizer: Any, ids: list[int]) -> Answer:
