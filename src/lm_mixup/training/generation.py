@@ -132,8 +132,8 @@ def decode(
 def merged(model: Any) -> Iterator[None]:
     """The adapter added to its model's weights, and taken away again to the last bit.
 
-    A step of sampling is hundreds of small products, two thirds of them the adapter's: so they are none. In bfloat16 the
-    sums are rounded, as they are wherever a trained adapter is merged.
+    A step of sampling is hundreds of small products, two thirds of them the adapter's: so they are none. In bfloat16
+    the sums are rounded, as they are wherever a trained adapter is merged.
     """
     if not hasattr(model, "peft_config"):
         yield
@@ -155,8 +155,8 @@ def merged(model: Any) -> Iterator[None]:
 def _next(logits: Any, temperature: float) -> Any:
     """A token for each row: the likeliest, or a draw.
 
-    A draw is one number a row, looked up in the running sum of the chances: torch's multinomial draws one for each token
-    of the vocabulary, which took a seventh of the sampling on a CPU.
+    A draw is one number a row, looked up in the running sum of the chances: torch's multinomial draws one for each
+    token of the vocabulary, which took a third of the sampling's time on a CPU.
     """
     import torch
 
