@@ -83,13 +83,12 @@ class OpenAICompatible:
         budget: Budget = _NO_CAPS,
         context_tokens: int | None = None,
         extra_body: Mapping[str, Any] = MappingProxyType({}),
-        trust_env: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if not model:
             raise InputError("expected the name of a model, got an empty one")
         self.model = model
-        self._endpoint = Endpoint(base_url, api_key, trust_env=trust_env)
+        self._endpoint = Endpoint(base_url, api_key)
         self.base_url = self._endpoint.base_url
         self._ledger = ledger
         self._offline = offline
