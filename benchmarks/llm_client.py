@@ -88,7 +88,7 @@ async def openai(url: str, count: int, slots: int) -> Counter[str]:
 
 def worker(client: str, url: str, count: int, slots: int) -> None:
     """One measurement, in this process; prints one line of JSON. Importing a client is no part of it."""
-    importlib.import_module({"ours": "aiohttp", "openai": "openai"}[client])
+    importlib.import_module({"ours": "lm_mixup.llm.lines", "openai": "openai"}[client])
     before, began = used()["cpu_s"], time.perf_counter()
     done = asyncio.run({"ours": ours, "openai": openai}[client](url, count, slots))
     seconds, after = time.perf_counter() - began, used()

@@ -22,7 +22,7 @@ from lm_mixup.records import Failure
 from tests.servers.launch import ROOT, serving
 
 KEY = "sk-test-0123456789-not-a-real-key"
-FAST = {"backoff": Backoff(0.01, 0.05, random.Random(1)), "timeout_s": 0.6}
+FAST = {"backoff": Backoff(0.01, 0.05, random.Random(1)), "timeout_s": 1.5}
 
 
 @pytest.fixture(scope="module")

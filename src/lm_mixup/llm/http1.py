@@ -8,6 +8,7 @@ ends is a :class:`BadResponse`, and a connection that says something unasked is 
 from __future__ import annotations
 
 import asyncio
+import functools
 import re
 import socket
 import zlib
@@ -56,29 +57,36 @@ class Reader:
         self.enough = False
         """Whether the watch has seen enough."""
         self._watch = watch
-        self._raw = bytearray()  # what is not understood yet
-        self._body = bytearray()
-        self._size = 0  # of the body so far
+        self._head = b""  # as far as it has come
         self._status = 0  # 0: the head is not complete yet
         self._headers: dict[str, str] = {}
         self._keeps_alive = False
+        self._body: list[bytes] = []
+        self._size = 0  # of the body so far
         self._left: int | None = None  # bytes until the body's end, or the chunk's; None: until the connection's
         self._chunked = False
-        self._next = _CHUNK_SIZE  # what comes next in a chunked body
+        self._chunks = bytearray()  # what is not understood yet of a chunked body
+        self._next = _CHUNK_SIZE  # what comes next in it
+        self._surplus = False
 
     def feed(self, piece: bytes) -> Response | None:
         """Take a piece; the response once it is complete. Raises :class:`BadResponse`."""
-        self._raw += piece
         while not self._status:
-            if not self._read_head():
+            rest = self._read_head(self._head + piece)
+            if rest is None:
                 return None
+            piece = rest
         if self._chunked:
+            self._chunks += piece
             return self._read_chunks()
         if self._left is None:
-            self._take(len(self._raw))
+            self._take(piece)
             return None
-        self._left -= self._take(min(self._left, len(self._raw)))
-        return self._whole() if self._left == 0 else None
+        self._surplus = len(piece) > self._left
+        piece = piece[: self._left]
+        self._left -= len(piece)
+        self._take(piece)
+        return None if self._left else self._whole()
 
     def end(self) -> Response | None:
         """The connection has ended: the response if that was its end, None where something is missing."""
@@ -88,17 +96,17 @@ class Reader:
         """What has come of a response whose watch has seen enough."""
         return self._whole(reusable=False)
 
-    def _read_head(self) -> bool:
-        """Take a head out of what came, if it is complete; one that only announces another (100) is passed over."""
-        while self._raw.startswith((b"\r\n", b"\n")):  # some servers end a body with a line break too many
-            del self._raw[: self._raw.index(b"\n") + 1]
-        end = _HEAD_END.search(self._raw)
-        if (end.start() if end else len(self._raw)) > MAX_HEAD_BYTES:
+    def _read_head(self, came: bytes) -> bytes | None:
+        """Read a head, if it is complete, and return what follows. One that announces another (100) is passed by."""
+        came = came.lstrip(b"\r\n")  # some servers end a body with a line break too many
+        end = _HEAD_END.search(came)
+        if (end.start() if end else len(came)) > MAX_HEAD_BYTES:
             raise BadResponse(f"the head is longer than {MAX_HEAD_BYTES} bytes")
         if end is None:
-            return False
-        first, *lines = bytes(self._raw[: end.start()]).split(b"\n")
-        del self._raw[: end.end()]
+            self._head = came
+            return None
+        self._head = b""
+        first, *lines = came[: end.start()].split(b"\n")
         found = _STATUS.match(first.rstrip(b"\r"))
         if found is None:
             raise BadResponse(f"expected HTTP/1.1, got {first[:40]!r}")
@@ -108,7 +116,7 @@ class Reader:
         if status >= 200:
             self._headers = _headers(lines)
             self._begin_body(status, http11=found[1] == b"1")
-        return True
+        return came[end.end() :]
 
     def _begin_body(self, status: int, *, http11: bool) -> None:
         said = {word.strip() for word in self._headers.get("connection", "").lower().split(",")}
@@ -132,32 +140,32 @@ class Reader:
     def _packed(self) -> bool:
         return self._headers.get("content-encoding", "identity").lower() != "identity"
 
-    def _take(self, size: int) -> int:
-        """Move so many bytes from what came to the body."""
-        self._size += size
+    def _take(self, piece: bytes) -> None:
+        """Add a piece to the body."""
+        self._size += len(piece)
         if self._size > MAX_BODY_BYTES:
             raise BadResponse(f"the body is larger than {MAX_BODY_BYTES} bytes")
-        piece = self._raw[:size]
-        del self._raw[:size]
         if self._watch is None:
-            self._body += piece
+            self._body.append(piece)
         elif not self.enough:
-            self.enough = self._watch(bytes(piece))
-        return size
+            self.enough = self._watch(piece)
 
     def _read_chunks(self) -> Response | None:
         while True:
             if self._left:
-                self._left -= self._take(min(self._left, len(self._raw)))
+                piece = bytes(self._chunks[: self._left])
+                del self._chunks[: self._left]
+                self._left -= len(piece)
+                self._take(piece)
                 if self._left:
                     return None
-            end = self._raw.find(b"\n")
+            end = self._chunks.find(b"\n")
             if end < 0:
-                if len(self._raw) > MAX_HEAD_BYTES:
+                if len(self._chunks) > MAX_HEAD_BYTES:
                     raise BadResponse("a chunk without its size")
                 return None
-            line = bytes(self._raw[:end]).rstrip(b"\r")
-            del self._raw[: end + 1]
+            line = bytes(self._chunks[:end]).rstrip(b"\r")
+            del self._chunks[: end + 1]
             if self._next == _CHUNK_SIZE:
                 found = _SIZE.fullmatch(line)
                 if found is None:
@@ -169,22 +177,28 @@ class Reader:
                     raise BadResponse(f"expected the end of a chunk, got {line[:40]!r}")
                 self._next = _CHUNK_SIZE
             elif not line:
+                self._surplus = bool(self._chunks)
                 return self._whole()
 
     def _whole(self, *, reusable: bool = True) -> Response:
-        body = _unpacked(bytes(self._body)) if self._packed else bytes(self._body)
-        return Response(self._status, self._headers, body, reusable and self._keeps_alive and not self._raw)
+        body = _unpacked(b"".join(self._body)) if self._packed else b"".join(self._body)
+        return Response(self._status, self._headers, body, reusable and self._keeps_alive and not self._surplus)
 
 
 def _headers(lines: list[bytes]) -> dict[str, str]:
     headers: dict[str, str] = {}
     for line in lines:
-        name, colon, value = line.partition(b":")
-        if not colon or not _NAME.fullmatch(name):
-            raise BadResponse(f"expected a header, got {line[:40]!r}")
-        key, text = name.decode().lower(), value.strip().decode("latin-1")
-        headers[key] = f"{headers[key]}, {text}" if key in headers else text
+        name, text = _header(line)
+        headers[name] = f"{headers[name]}, {text}" if name in headers else text
     return headers
+
+
+@functools.lru_cache(maxsize=256)  # most are the same in every answer
+def _header(line: bytes) -> tuple[str, str]:
+    name, colon, value = line.partition(b":")
+    if not colon or not _NAME.fullmatch(name):
+        raise BadResponse(f"expected a header, got {line[:40]!r}")
+    return name.decode().lower(), value.strip().decode("latin-1")
 
 
 def _length(header: str) -> int:
