@@ -22,7 +22,8 @@ def counted(body: bytes, *more: bytes, first: bytes = b"HTTP/1.1 200 OK") -> byt
     return b"\r\n".join([first, b"Content-Length: %d" % len(body), *more, b"", body])
 
 
-CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6;name=value\r\n world\r\n0\r\nTrailer: x\r\n\r\n"
+CHUNK_HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+CHUNKED = CHUNK_HEAD + b"5\r\nhello\r\n6;name=value\r\n world\r\n0\r\nTrailer: x\r\n\r\n"
 WHOLE = {
     "counted": (counted(b"hello world"), True),
     "chunked": (CHUNKED, True),
