@@ -28,6 +28,7 @@ OPENAI_URL = "https://api.openai.com/v1"
 
 _log = logging.getLogger(__name__)
 
+_ROUNDS_AT_ONCE = 16  # a call ends when its last answer is in: until then, places stand empty
 _GIVE_UP_AFTER = 3  # prompts given up in a row, with no answer between them: the endpoint is at fault, not the prompts
 _CONFIRM_S = 0.5
 _REFUSALS = frozenset({"http-401", "http-403", "http-404", "http-405", "no-quota"})
@@ -122,6 +123,11 @@ class OpenAICompatible:
     def concurrency(self) -> Concurrency:
         """How many requests may be under way, and are."""
         return self._places
+
+    @property
+    def at_once(self) -> int:
+        """How many prompts a call should bring at least, where that is for the caller to choose."""
+        return _ROUNDS_AT_ONCE * self._places.maximum
 
     async def complete(self, prompts: Sequence[Prompt]) -> list[Completion | Failure]:
         """An answer, or a failure, for each prompt, in their order."""
