@@ -8,8 +8,9 @@ ratings, and counting progress; ``openai`` is a plain ``asyncio.gather`` behind 
 installed. Each figure comes from a process of its own, so that CPU time and peak memory are its own.
 
 ``--faults``: 20 % faults (429, 500, resets in mid-body, cut JSON, HTML pages, hangs of 60 seconds, wrong content types,
-duplicate choices): every prompt must end as an answer or a failure, and the ledger's attempts must equal the server's
-count.
+choices and whole answers that come twice) and storms in which everything is answered with 429; answers come in another
+order than requests went, for each takes its own time. Every prompt must end as an answer or a failure, with the text
+that the server gives to this prompt, and the ledger's attempts must equal the server's count.
 """
 
 from __future__ import annotations
@@ -39,9 +40,10 @@ from lm_mixup.ports import Completion, Prompt
 LATENCY = ("--latency", "0.15:0.25")
 MEAN_LATENCY_S = 0.2
 FAULTS = (
-    "http-429=0.04,http-500=0.03,http-503=0.02,reset=0.03,truncated=0.02,html=0.02,html-502=0.01,hang=0.01,"
-    "wrong-type=0.01,duplicate=0.01"
+    "http-429=0.03,http-500=0.03,http-503=0.02,reset=0.03,truncated=0.02,html=0.02,html-502=0.01,hang=0.01,"
+    "wrong-type=0.01,duplicate=0.01,twice=0.005,twice-late=0.005"
 )
+STORM = "20:2"  # beside those: in two of every twenty seconds everything is refused
 
 
 def prompts(count: int) -> Iterator[Prompt]:
@@ -88,7 +90,7 @@ async def openai(url: str, count: int, slots: int) -> Counter[str]:
 
 def worker(client: str, url: str, count: int, slots: int) -> None:
     """One measurement, in this process; prints one line of JSON. Importing a client is no part of it."""
-    importlib.import_module({"ours": "aiohttp", "openai": "openai"}[client])
+    importlib.import_module({"ours": "lm_mixup.llm.lines", "openai": "openai"}[client])
     before, began = used()["cpu_s"], time.perf_counter()
     done = asyncio.run({"ours": ours, "openai": openai}[client](url, count, slots))
     seconds, after = time.perf_counter() - began, used()
@@ -135,13 +137,16 @@ def faults(count: int, slots: int, timeout_s: float) -> dict[str, Any]:
         llm = OpenAICompatible("m", url, "sk-test", ledger=ledger, concurrency=slots, timeout_s=timeout_s)
         ids: list[str] = []
         outcomes: Counter[str] = Counter()
-        async for answer in llm.stream(prompts(count)):
+        async for answer in llm.stream(Prompt(str(n), ({"role": "user", "content": f"<{n}>"},)) for n in range(count)):
             ids.append(answer.id)
-            outcomes["answer" if isinstance(answer, Completion) else answer.reason] += 1
+            if isinstance(answer, Completion):
+                outcomes["its answer" if answer.text.endswith(f"<{answer.id}>") else "another's answer"] += 1
+            else:
+                outcomes[answer.reason] += 1
         return ids, outcomes
 
     with (
-        serving(*LATENCY, "--faults", FAULTS) as server,
+        serving(*LATENCY, "--faults", FAULTS, "--storm", STORM) as server,
         tempfile.TemporaryDirectory() as folder,
         Ledger(Path(folder) / "ledger.sqlite") as ledger,
     ):

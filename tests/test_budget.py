@@ -154,21 +154,22 @@ RUNNER = """
 
     with Ledger(sys.argv[2]) as ledger:
         try:
-            complete(model(Server, ledger, concurrency=8, budget=Budget(max_tokens=int(sys.argv[3]))), prompts(3000))
+            budget = Budget(**{sys.argv[3]: float(sys.argv[4])})
+            complete(model(Server, ledger, concurrency=8, budget=budget), prompts(3000))
         except BudgetError as error:
             print(error.exit_code, flush=True)
 """
 
 
-def runner(server, path, cap):
-    command = [sys.executable, "-c", textwrap.dedent(RUNNER), server.url, str(path), str(cap)]
+def runner(server, path, name, cap):
+    command = [sys.executable, "-c", textwrap.dedent(RUNNER), server.url, str(path), name, str(cap)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
 
 
 def test_two_processes_share_one_cap_and_one_may_be_killed(path):
     cap = 16_000
     with serving("--latency", "0.02:0.05", "--faults", "reset=0.05,http-429=0.05") as server:
-        one, two = runner(server, path, cap), runner(server, path, cap)
+        one, two = (runner(server, path, "max_tokens", cap) for _ in range(2))
         deadline = time.monotonic() + 30
         while server.requests < 60:
             assert time.monotonic() < deadline, "nothing happened"
@@ -181,6 +182,19 @@ def test_two_processes_share_one_cap_and_one_may_be_killed(path):
         assert server.stats()["worked_tokens"] <= spent.tokens <= cap
         assert server.requests <= spent.requests
         assert spent.tokens > 0.8 * cap
+
+
+@pytest.mark.parametrize(("name", "cap"), [("max_requests", 60), ("max_tokens", 6000), ("max_usd", 10.0)])
+def test_two_processes_keep_within_one_cap_of_any_kind_under_faults(path, name, cap):
+    with serving("--latency", "0.02:0.05", "--faults", FAULTS) as server:
+        both = [runner(server, path, name, cap) for _ in range(2)]
+        assert [process.communicate(timeout=120)[0].strip() for process in both] == ["6", "6"]
+        with Ledger(path) as ledger:
+            spent, usage = ledger.spent(), ledger.usage()
+        assert Budget(**{name: cap}).allows(spent.requests, spent.tokens, spent.usd)
+        assert server.requests <= spent.requests == usage.attempts
+        assert server.stats()["worked_tokens"] <= spent.tokens
+        assert usage.answers > 5
 
 
 def test_a_cancelled_wait_gives_its_reservation_back(path):

@@ -137,6 +137,13 @@ class _Models:
         self.cache_dir = edge.cache_dir
         self._ledger: Ledger | None = None
 
+    @property
+    def by_batch(self) -> bool:
+        """Whether a model that was asked for works by batches, each of which may take a day."""
+        from lm_mixup.llm.openai_batch import OpenAIBatch
+
+        return isinstance(self._given, OpenAIBatch) or any(spec.startswith("openai-batch:") for spec in self._connected)
+
     def get(self, wanted: str | None, setting: str, *, at_least_at_once: int = 1) -> LLM:
         if self._given is not None:
             return self._given
@@ -220,7 +227,7 @@ def _rater(recipe: Recipe, embedder: CachedEmbedder, models: _Models) -> Rater |
 
         judge = _judge(recipe, models)
         plan = Plan(share=recipe.rate.judge_share, seed=recipe.seed)
-        if getattr(judge, "at_once", None):
+        if models.by_batch:
             plan = replace(plan, rounds=BATCH_ROUNDS)
         return Cascade(judge, plan=plan, start=_start(recipe, embedder))
     if recipe.rate.rater == "knn-bayes":

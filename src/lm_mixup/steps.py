@@ -456,7 +456,7 @@ class Steps:
 
 
 def _at_once(worker: object, default: int) -> int:
-    """How many records to give to a rater or a distiller at a time: more where it says so (a batch endpoint)."""
+    """How many records to give to a rater or a distiller at a time: more where it says so (an endpoint)."""
     return max(default, getattr(worker, "at_once", None) or 0)
 
 

@@ -60,3 +60,6 @@ def test_a_cascade_starts_from_the_learned_rater_where_that_knows_the_embedder(t
         batch = load(None, [*settings[:2], "llm.model=openai-batch:m@http://localhost:1/v1"])
         by_batch = assemble(batch, run, Edge(), embedder=LikeMiniLM()).rater
         assert by_batch.plan.rounds == 2  # each may take a day
+        endpoint = load(None, [*settings[:2], "llm.model=openai:m@http://localhost:1/v1", "llm.concurrency=200"])
+        quick = assemble(endpoint, run, Edge(), embedder=LikeMiniLM()).rater
+        assert (quick.plan.rounds, quick.judge.at_once) == (16, 3200)

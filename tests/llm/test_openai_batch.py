@@ -139,6 +139,50 @@ def test_a_killed_process_is_followed_by_one_that_fetches_what_was_submitted(tmp
             assert ledger.spent().tokens == server.stats()["tokens"] < at_worst.tokens
 
 
+def test_a_thousand_answers_are_kept_together_and_within_a_cap_reserved_together(tmp_path):
+    """Each waits for a commit, 40 ms apart; a batch may hold 50,000."""
+    with batch_server() as server, Ledger(tmp_path / "l.sqlite") as ledger:
+        llm = model(server, ledger, budget=Budget(max_tokens=10**7))
+        begin = time.monotonic()
+        assert all(isinstance(a, Completion) for a in complete(llm, prompts(1000)))
+        assert time.monotonic() - begin < 20  # one by one: 80
+        assert ledger.spent().requests == server.stats()["requests"] == 1000
+
+
+def test_what_a_killed_process_left_with_failures_in_it_is_fetched_and_sent_again(tmp_path):
+    path = tmp_path / "l.sqlite"
+    with batch_server("--after", "20", "--fail", "0.2", "--expire", "0.2") as server:
+        first = runner(server, path)
+        wait_for(lambda: server.stats()["batches"] == 1)
+        os.kill(first.pid, signal.SIGKILL)
+        first.communicate()
+        with Ledger(path) as ledger:
+            answers = complete(model(server, ledger, max_attempts=20), prompts(40))
+            assert all(isinstance(a, Completion) for a in answers)
+            usage = ledger.usage()
+        seen = server.stats()["seen"]
+    assert (len(seen), usage.answers) == (40, 40)
+    assert usage.attempts == sum(seen.values()) > 40
+    assert {"answer", "http-500", "batch-expired"} == set(usage.outcomes)
+
+
+def test_a_batch_that_the_endpoint_does_not_know_is_not_sent_again_but_may_be_asked_one_by_one(tmp_path):
+    path = tmp_path / "l.sqlite"
+    with batch_server("--after", "1000") as server:
+        first = runner(server, path)
+        with Ledger(path) as ledger:  # until its id is written down
+            wait_for(lambda: any(batch.id for batch in ledger.batches.open("openai:m", server.url)))
+        os.kill(first.pid, signal.SIGKILL)
+        first.communicate()
+    with batch_server("--port", str(server.port)) as server, Ledger(path) as ledger:
+        with pytest.raises(ProviderError, match="openai:MODEL in place of openai-batch:MODEL"):
+            complete(model(server, ledger), prompts(40))
+        assert server.stats()["batches"] == 0
+    with serving() as server, Ledger(path) as ledger:
+        answers = complete(connect(f"openai:m@{server.url}", ledger=ledger), prompts(40))
+        assert all(isinstance(a, Completion) for a in answers)
+
+
 def test_two_processes_submit_each_prompt_once(tmp_path):
     path = tmp_path / "l.sqlite"
     with batch_server("--after", "5") as server:

@@ -104,13 +104,27 @@ class Server:
         self.worked_tokens = 0
         self.logprobs = args.logprobs
         self.id = args.id
+        every, _, lasts = args.storm.partition(":")
+        self.storm = (float(every or 0), float(lasts or 0))
+        self.began: float | None = None
 
     def write(self, event: str, digest: str, attempt: int, fault: str, status: int = 0) -> None:
         if self.log is not None:
             line = {"event": event, "hash": digest, "attempt": attempt, "fault": fault, "status": status}
             os.write(self.log, orjson.dumps(line) + b"\n")
 
+    def in_storm(self) -> bool:
+        """Whether everything is refused just now, for being too much."""
+        every, lasts = self.storm
+        if not every:
+            return False
+        now = asyncio.get_running_loop().time()
+        self.began = now if self.began is None else self.began
+        return (now - self.began) % every > every - lasts
+
     def fault_of(self, whole: str, digest: str, attempt: int) -> str:
+        if self.in_storm():
+            return "http-429"
         if "[[" in whole:
             for name, times in ASKED.findall(whole):
                 if not times or attempt <= int(times):
@@ -305,6 +319,7 @@ def main() -> None:
     parser.add_argument("--max-in-flight", type=int, default=0, help="more at once are answered with 429")
     parser.add_argument("--logprobs", action="store_true", help="probabilities of tokens, where they are asked for")
     parser.add_argument("--id", default="", help="of every answer, instead of one by content")
+    parser.add_argument("--storm", default="", help="EVERY:LASTS seconds: everything is answered with 429 for so long")
     parser.add_argument("--script", default="", help="a JSON object: part of a prompt → answer")
     asyncio.run(serve(parser.parse_args()))
 

@@ -204,6 +204,11 @@ class Purse:
         self._noted = price is None or ledger is None
         self._model = model
 
+    @property
+    def waits(self) -> bool:
+        """Whether :meth:`reserve` waits for the ledger every time, for there are caps."""
+        return self._capped
+
     async def reserve(self, key: str, prompt_tokens: int, completion_tokens: int) -> Reservation:
         """Make sure that a request of at most so many tokens is paid for; waits while others may give back.
 

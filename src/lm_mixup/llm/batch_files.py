@@ -73,8 +73,17 @@ class BatchFiles:
             after = f"&after={batches[-1]['id']}"
 
     async def state(self, http: aiohttp.ClientSession, id_: str) -> Mapping[str, Any]:
-        """What the endpoint says of a batch."""
-        return await self._json(http, "GET", f"/batches/{id_}")
+        """What the endpoint says of a batch.
+
+        One that it does not know is an error, and is not sent again: with another key it might be known, and be paid.
+        """
+        try:
+            return await self._json(http, "GET", f"/batches/{id_}")
+        except ProviderError as error:
+            raise ProviderError(
+                f"{error}. Batches belong to the key's project. Where one is gone for good (after a month, with most), "
+                "the model as openai:MODEL in place of openai-batch:MODEL asks what is missing one by one"
+            ) from error
 
     async def lines(self, http: aiohttp.ClientSession, file_id: str) -> AsyncIterator[bytes]:
         """The lines of a file."""

@@ -1,7 +1,9 @@
 """From a stream of prompts to their answers in the same order: the ledger, duplicates, and bounded memory.
 
-Prompts are taken in blocks, looked up in the ledger, and what is not answered is given to ``workers`` tasks. An answer
-goes on only when it is on disk. At most ``window`` prompts are under way or wait for an earlier one.
+Prompts are taken in blocks, looked up in the ledger, and what is not answered is given to worker tasks: ``at_once`` of
+them, and as many more as stand aside (before their next attempt, say), up to ``_CREW`` times as many in all. So hardly
+one waits for another's place: it goes on with its own. An answer goes on only when it is on disk. At most ``window``
+prompts are under way or wait for an earlier one.
 """
 
 from __future__ import annotations
@@ -21,12 +23,11 @@ from lm_mixup.llm.openai_wire import Fault
 from lm_mixup.ports import Completion, Prompt
 from lm_mixup.records import Failure
 
-Note = Callable[[Attempt, Reservation | None], None]
-Ask = Callable[[Prompt, Request, Note], Awaitable[tuple[Answer | Fault, Reservation | None]]]
-"""Gets one answer, however many attempts it takes, and what was reserved for it; tells the note of each attempt that
-failed, with its reservation."""
+Ask = Callable[["Errand"], Awaitable[tuple[Answer | Fault, Reservation | None]]]
+"""Gets one answer, however many attempts it takes, and what was reserved for it."""
 
 _BLOCK = 256
+_CREW = 4
 _POLL_S = 0.2
 
 
@@ -35,6 +36,25 @@ class _Job:
     prompt: Prompt
     request: Request
     result: asyncio.Future[Answer | Fault]
+
+
+class Errand:
+    """One prompt whose answer is being got: what whoever gets it may say meanwhile."""
+
+    __slots__ = ("_conveyor", "prompt", "request")
+
+    def __init__(self, conveyor: Conveyor, job: _Job) -> None:
+        self._conveyor = conveyor
+        self.prompt = job.prompt
+        self.request = job.request
+
+    def note(self, attempt: Attempt, reserved: Reservation | None) -> None:
+        """An attempt failed; what was reserved for it."""
+        self._conveyor.note(self.request, attempt, reserved)
+
+    def aside(self) -> contextlib.AbstractContextManager[None]:
+        """A context in which this one waits and needs no place: another may be begun meanwhile."""
+        return self._conveyor.aside()
 
 
 def completion_of(prompt: Prompt, answer: Answer | Fault) -> Completion | Failure:
@@ -50,14 +70,17 @@ class Conveyor:
     """One pass over ``prompts``. Iterate over :meth:`results` to the end, or close it."""
 
     def __init__(
-        self, prompts: Iterable[Prompt], ask: Ask, *, model: str, ledger: Ledger | None, workers: int, window: int
+        self, prompts: Iterable[Prompt], ask: Ask, *, model: str, ledger: Ledger | None, at_once: int, window: int
     ) -> None:
         self._prompts: Iterator[Prompt] = iter(prompts)
         self._ask = ask
         self._model = model
         self._ledger = ledger
-        self._workers = workers
+        self._at_once = at_once
         self._window = window
+        self._workers = 0
+        self._idle = 0  # of the workers: those that wait for a job
+        self._aside = 0  # of the workers: those that stand aside
         self._order: deque[_Job] = deque()
         self._jobs: asyncio.Queue[_Job] = asyncio.Queue()
         self._by_key: dict[str, _Job] = {}  # under way, by this conveyor
@@ -65,7 +88,7 @@ class Conveyor:
         self._claimed: set[str] = set()
         self._polling = False
         self._writing: set[asyncio.Future[Any]] = set()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
         self._fed = False
         self._fatal: BaseException | None = None
@@ -97,7 +120,8 @@ class Conveyor:
 
     def _start(self, work: Any) -> None:
         task = asyncio.create_task(work)
-        self._tasks.append(task)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         task.add_done_callback(self._check)
 
     def _check(self, done: asyncio.Future[Any]) -> None:
@@ -110,16 +134,16 @@ class Conveyor:
                 job.result.cancel()
 
     async def _stop(self) -> None:
-        for task in self._tasks:
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         if self._ledger is not None and self._claimed:
             with contextlib.suppress(RunError):  # closed already, which gives up all claims
                 self._write(self._ledger.release(list(self._claimed)))
         await asyncio.gather(*self._writing, return_exceptions=True)
 
     async def _feed(self) -> None:
-        workers = 0
         loop = asyncio.get_running_loop()
         while True:
             while len(self._order) >= self._window or self._jobs.qsize() >= 2 * _BLOCK:
@@ -133,9 +157,7 @@ class Conveyor:
             self._order.extend(block)
             self._changed.set()
             fresh = [job for job in block if not self._joins_another(job)]
-            while workers < min(self._workers, self._jobs.qsize() + len(fresh)):
-                self._start(self._work())
-                workers += 1
+            self._staff(self._jobs.qsize() + len(fresh))
             await self._look_up(fresh)
             await asyncio.sleep(0)
         self._fed = True
@@ -181,22 +203,49 @@ class Conveyor:
             self._polling = True
             self._start(self._poll())
 
+    # ---- workers -----------------------------------------------------------------------------------------------
+
+    def _staff(self, jobs: int) -> None:
+        """Start workers, as far as there are jobs for them and they may be at work."""
+        while (
+            self._idle < jobs and self._workers - self._aside < self._at_once and self._workers < _CREW * self._at_once
+        ):
+            self._start(self._work())
+            self._workers += 1
+            self._idle += 1
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """A worker stands aside: another may take its place meanwhile."""
+        self._aside += 1
+        self._staff(self._jobs.qsize())
+        try:
+            yield
+        finally:
+            self._aside -= 1
+
     async def _work(self) -> None:
         while True:
             job = await self._jobs.get()
+            self._idle -= 1
             if self._jobs.qsize() < _BLOCK:
                 self._changed.set()
-            answer, reserved = await self._ask(job.prompt, job.request, partial(self._note, job))
+            answer, reserved = await self._ask(Errand(self, job))
             if self._ledger is None:
                 self._finish(job, answer)
             elif isinstance(answer, Fault):
                 self._write(self._ledger.release([job.request.key]), partial(self._stored, job, answer))
             else:
                 self._write(self._ledger.record(job.request, answer, reserved), partial(self._stored, job, None))
+            if self._workers - self._aside > self._at_once:
+                self._workers -= 1
+                return
+            self._idle += 1
 
-    def _note(self, job: _Job, attempt: Attempt, reserved: Reservation | None) -> None:
+    def note(self, request: Request, attempt: Attempt, reserved: Reservation | None) -> None:
+        """An attempt at a request failed."""
         if self._ledger is not None:
-            self._write(self._ledger.record_failure(job.request, attempt, reserved))
+            self._write(self._ledger.record_failure(request, attempt, reserved))
 
     def _write(self, future: asyncio.Future[Any], then: Callable[[asyncio.Future[Any]], None] | None = None) -> None:
         self._writing.add(future)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import io
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from lm_mixup.errors import InputError
 from lm_mixup.llm import loop as shared_loop
@@ -18,14 +17,13 @@ from lm_mixup.llm import openai_wire as wire
 from lm_mixup.llm.openai_wire import Fault, Reply
 
 if TYPE_CHECKING:
-    import aiohttp
-    from aiohttp.abc import AbstractResolver
+    import ssl
 
+    import aiohttp
+
+    from lm_mixup.llm.http1 import Response
     from lm_mixup.llm.lines import Lines
 
-_MAX_BODY_BYTES = 32 * 2**20
-_LARGE_BODY_BYTES = 2**20  # above this, aiohttp wants a file-like body
-_END_OF_STREAM_S = 0.1
 _READ_BYTES = 2**18
 
 
@@ -36,11 +34,10 @@ class Endpoint:
     shared loop, else for one call. Raises :class:`InputError` for an address or a key that cannot be used.
     """
 
-    def __init__(self, base_url: str, api_key: str | None, *, trust_env: bool = False) -> None:
+    def __init__(self, base_url: str, api_key: str | None) -> None:
         self.base_url = _checked_url(base_url)
-        self._completions = f"{self.base_url}/chat/completions"
         self._secret = _checked_key(api_key)
-        self._trust_env = trust_env
+        self._host, self._port, self._encrypted, self._head = _request_head(self.base_url, self._secret)
         self._kept: Lines | None = None
         self._kept_loop: asyncio.AbstractEventLoop | None = None
 
@@ -75,7 +72,13 @@ class Endpoint:
 
     def session(self) -> aiohttp.ClientSession:
         """A session for other requests than completions, to be closed by the caller."""
-        return self._new_session(None)
+        import aiohttp
+
+        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
+        if self._secret:
+            headers["Authorization"] = f"Bearer {self._secret}"
+        connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300, keepalive_timeout=30)
+        return aiohttp.ClientSession(connector=connector, headers=headers, cookie_jar=aiohttp.DummyCookieJar())
 
     def _new_lines(self) -> Lines:
         from lm_mixup.llm.lines import Lines
@@ -83,60 +86,38 @@ class Endpoint:
         # glibc gives blocks above its threshold back to the kernel at once, and the event loop reads into a new one of
         # 256 kB each time; a larger block, freed, raises that threshold
         bytearray(4 * _READ_BYTES)
-        return Lines(self._new_session)
-
-    def _new_session(self, resolver: AbstractResolver | None) -> aiohttp.ClientSession:
-        import aiohttp
-
-        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
-        if self._secret:
-            headers["Authorization"] = f"Bearer {self._secret}"
-        connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300, keepalive_timeout=30, resolver=resolver)
-        return aiohttp.ClientSession(
-            connector=connector, headers=headers, cookie_jar=aiohttp.DummyCookieJar(), trust_env=self._trust_env
-        )
+        return Lines(self._host, self._port, _tls() if self._encrypted else None)
 
     async def ask(self, lines: Lines, body: bytes, timeout_s: float, *, stream: bool) -> Reply | Fault:
         """One request over the wire. Every way in which it can go wrong is a fault, never an exception."""
-        line = lines.take()
+        from lm_mixup.llm.http1 import BadResponse, ConnectionLost
+        from lm_mixup.llm.lines import Unreachable
+
+        line = None
         clean = False
+        events = _Events() if stream else None
         try:
-            reply = await self._ask(line.session, body, timeout_s, stream=stream)
-            clean = isinstance(reply, Reply)
+            async with asyncio.timeout(timeout_s):
+                line = lines.take() or await lines.open()
+                request = b"%b%d\r\n\r\n%b" % (self._head, len(body), body)
+                response = await line.ask(request, events.feed if events else None)
+            reply = self._scrubbed(_reply(response, events))
+            clean = isinstance(reply, Reply) and response.reusable
             if isinstance(reply, Reply) and lines.out_of_step(line, reply.id, hash(body)):
                 clean = False
                 reply = Fault("stale-answer", "the connection brought the answer to an earlier request once more")
-        finally:
-            if clean:
-                lines.give(line)
-            else:
-                lines.drop(line)
-        return reply
-
-    async def _ask(self, http: aiohttp.ClientSession, body: bytes, timeout_s: float, *, stream: bool) -> Reply | Fault:
-        import aiohttp
-
-        data = aiohttp.BytesPayload(body) if len(body) < _LARGE_BODY_BYTES else io.BytesIO(body)
-        try:
-            async with http.post(
-                self._completions, data=data, timeout=_timeout(timeout_s), allow_redirects=False
-            ) as response:
-                if response.status != 200:
-                    raw = await _read(response)
-                    header = response.headers.get("Retry-After")
-                    fault = wire.read_error(response.status, raw, header, time.time())
-                    return self._scrubbed(fault)
-                if stream and response.content_type == "text/event-stream":
-                    return self._scrubbed(await _read_stream(response))
-                return self._scrubbed(wire.read_reply(await _read(response)))
         except TimeoutError:
-            return Fault("timeout", f"no answer within {timeout_s:g} s", congestion=True)
-        except aiohttp.ClientConnectorError as error:
-            return self._scrubbed(Fault("unreachable", str(error.os_error or error)))
-        except (aiohttp.InvalidURL, ValueError) as error:
-            return self._scrubbed(Fault("bad-body", f"{type(error).__name__}: {error}"))
-        except (aiohttp.ClientError, OSError) as error:
-            return self._scrubbed(Fault("connection-lost", f"{type(error).__name__}: {error}"))
+            reply = Fault("timeout", f"no answer within {timeout_s:g} s", congestion=True)
+        except Unreachable as error:
+            reply = self._scrubbed(Fault("unreachable", str(error)))
+        except BadResponse as error:
+            reply = self._scrubbed(Fault("bad-body", str(error)))
+        except ConnectionLost as error:
+            reply = self._scrubbed(Fault("connection-lost", str(error)))
+        finally:
+            if line is not None:
+                lines.give(line) if clean else line.abort()
+        return reply
 
     def _scrubbed(self, reply: Reply | Fault) -> Reply | Fault:
         """The fault without the key, should the server have echoed it."""
@@ -147,11 +128,66 @@ class Endpoint:
         return text.replace(self._secret, "***") if len(self._secret) >= 4 else text
 
 
-@functools.lru_cache(maxsize=16)
-def _timeout(seconds: float) -> aiohttp.ClientTimeout:
-    import aiohttp
+class _Events:
+    """An event stream, in pieces that end anywhere, line by line."""
 
-    return aiohttp.ClientTimeout(total=seconds, ceil_threshold=1e9)
+    def __init__(self) -> None:
+        self._answer = wire.Stream()
+        self._fault: Fault | None = None
+        self._begun = b""
+        self.seen = False
+
+    def feed(self, piece: bytes) -> bool:
+        """Take a piece; True once the answer is complete or cannot become one."""
+        self.seen = True
+        *lines, self._begun = (self._begun + piece).split(b"\n")
+        for line in lines:
+            self._fault = self._fault or self._answer.feed(line)
+        return self._answer.done or self._fault is not None
+
+    def reply(self) -> Reply | Fault:
+        """What came of it, after the last piece."""
+        self.feed(b"\n")
+        return self._fault or self._answer.reply()
+
+
+def _reply(response: Response, events: _Events | None) -> Reply | Fault:
+    """What a response says."""
+    if response.status != 200:
+        return wire.read_error(response.status, response.body, response.headers.get("retry-after"), time.time())
+    return events.reply() if events is not None and events.seen else wire.read_reply(response.body)
+
+
+@functools.cache
+def _tls() -> ssl.SSLContext:
+    import ssl
+
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def _request_head(base_url: str, secret: str) -> tuple[str, int, bool, bytes]:
+    """Host, port, whether encrypted, and a request's head up to the number of its Content-Length."""
+    parts = urlsplit(base_url)
+    encrypted = parts.scheme == "https"
+    host, usual = parts.hostname or "", 443 if encrypted else 80
+    port = parts.port or usual
+    try:
+        name = f"[{host}]" if ":" in host else host.encode("idna").decode()
+    except UnicodeError:
+        raise InputError(f"expected an address like http://localhost:8000/v1, got {base_url!r}") from None
+    lines = [
+        f"POST {quote(parts.path, safe='/%:@!$&()*+,;=~')}/chat/completions HTTP/1.1",
+        f"Host: {name}" if port == usual else f"Host: {name}:{port}",
+        "User-Agent: lm-mixup",
+        "Accept: application/json, text/event-stream",
+        "Accept-Encoding: identity",
+        "Content-Type: application/json",
+        *([f"Authorization: Bearer {secret}"] if secret else []),
+        "Content-Length: ",
+    ]
+    return host, port, encrypted, "\r\n".join(lines).encode("ascii")
 
 
 def _checked_key(api_key: str | None) -> str:
@@ -177,34 +213,3 @@ def _checked_url(base_url: str) -> str:
     if not usable:
         raise InputError(f"expected an address like http://localhost:8000/v1, got {base_url!r}")
     return base_url.strip().rstrip("/").removesuffix("/chat/completions")
-
-
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    """The whole body, unless it is larger than any answer is."""
-    if response.content_length is not None and response.content_length <= _MAX_BODY_BYTES:
-        return await response.read()
-    body = bytearray()
-    async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > _MAX_BODY_BYTES:
-            raise ValueError(f"the body is larger than {_MAX_BODY_BYTES} bytes")
-    return bytes(body)
-
-
-async def _read_stream(response: aiohttp.ClientResponse) -> Reply | Fault:
-    answer = wire.Stream()
-    size = 0
-    async for line in response.content:
-        size += len(line)
-        if size > _MAX_BODY_BYTES:
-            raise ValueError(f"the stream is larger than {_MAX_BODY_BYTES} bytes")
-        fault = answer.feed(line)
-        if fault is not None:
-            return fault
-        if answer.done:
-            # the end of the body follows; with it the connection can be used again
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_END_OF_STREAM_S):
-                    await response.content.read()
-            break
-    return answer.reply()

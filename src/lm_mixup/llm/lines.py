@@ -3,60 +3,64 @@
 HTTP tells which answer belongs to which request by their order on a connection, and by nothing else. A server (or a
 proxy before it) that sends an answer twice makes the second copy the answer to the next request, and every answer after
 it comes one too late. So a connection is held from a request to the end of its answer, is given up after anything but a
-clean answer, and when an answer bears the id of one that the connection brought before.
+clean answer, when something comes unasked, and when an answer bears the id of one that the connection brought before.
 """
 
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections.abc import Callable
-from dataclasses import dataclass
+import ssl
 
-import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
+from lm_mixup.llm.http1 import Connection
 
 _REMEMBERED = 4096
+_IDLE_S = 30.0  # servers close what is idle for long; a request sent at that moment would be lost
+_NEXT_ADDRESS_S = 0.25  # RFC 8305: when to try a host's next address beside the first
 
 
-@dataclass(slots=True, eq=False)
-class Line:
-    """One connection: a session of its own."""
-
-    number: int
-    session: aiohttp.ClientSession
+class Unreachable(Exception):
+    """No connection can be opened."""
 
 
 class Lines:
-    """The connections to one endpoint; ``new`` makes a session that keeps one connection. Belongs to one event loop."""
+    """The connections to ``host`` and ``port``, encrypted or not. Belongs to one event loop."""
 
-    def __init__(self, new: Callable[[AbstractResolver], aiohttp.ClientSession]) -> None:
-        self._new = new
-        self._addresses = _Addresses()
-        self._idle: list[Line] = []
-        self._closing: set[asyncio.Task[None]] = set()
+    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None) -> None:
+        self._address = (host, port)
+        self._tls = tls
+        self._idle: list[Connection] = []
         self._made = 0
         self._seen: dict[str, tuple[int, int]] = {}  # by answer's id: the connection's number, the request's hash
         self._ids_tell = True
 
-    def take(self) -> Line:
-        """A connection for one request: the idle one that was used last, or a new one."""
-        if self._idle:
-            return self._idle.pop()
-        self._made += 1
-        return Line(self._made, self._new(self._addresses))
+    def take(self) -> Connection | None:
+        """The idle connection that was used last, for one request; None where there is none."""
+        while self._idle:
+            line = self._idle.pop()
+            if line.usable and asyncio.get_running_loop().time() - line.idle_since < _IDLE_S:
+                return line
+            line.abort()
+        return None
 
-    def give(self, line: Line) -> None:
+    async def open(self) -> Connection:
+        """A new connection, for one request. Raises :class:`Unreachable`."""
+        self._made += 1
+        line = Connection(self._made)
+        host, port = self._address
+        try:
+            await asyncio.get_running_loop().create_connection(
+                lambda: line, host, port, ssl=self._tls, happy_eyeballs_delay=_NEXT_ADDRESS_S
+            )
+        except (OSError, UnicodeError) as error:  # UnicodeError: a host that no name server could know
+            raise Unreachable(str(error) or type(error).__name__) from error
+        return line
+
+    def give(self, line: Connection) -> None:
         """Give a connection back whose request was answered cleanly."""
+        line.idle_since = asyncio.get_running_loop().time()
         self._idle.append(line)
 
-    def drop(self, line: Line) -> None:
-        """Give a connection up."""
-        task = asyncio.create_task(line.session.close())
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
-
-    def out_of_step(self, line: Line, id_: str, request: int) -> bool:
+    def out_of_step(self, line: Connection, id_: str, request: int) -> bool:
         """Whether an answer with this id, to a request with this hash, is an earlier one of this connection once more.
 
         Ids that come on several connections, for several requests, are not unique with this server and tell nothing.
@@ -72,29 +76,8 @@ class Lines:
         return self._ids_tell
 
     async def close(self) -> None:
-        """Close all that are idle, and wait for those that were given up."""
+        """Close all that are idle."""
         idle, self._idle = self._idle, []
         for line in idle:
-            await line.session.close()
-        await asyncio.gather(*self._closing, return_exceptions=True)
-
-
-class _Addresses(AbstractResolver):
-    """One look-up of a host at a time, for all connections; each connector keeps the result for a while."""
-
-    def __init__(self) -> None:
-        self._inner = aiohttp.ThreadedResolver()
-        self._turns: dict[tuple[str, int, int], asyncio.Task[list[ResolveResult]]] = {}
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        key = (host, port, int(family))
-        task = self._turns.get(key)
-        if task is None:
-            task = self._turns[key] = asyncio.create_task(self._inner.resolve(host, port, family))
-            task.add_done_callback(lambda _: self._turns.pop(key, None))
-        return await asyncio.shield(task)
-
-    async def close(self) -> None:
-        """Nothing is held."""
+            line.abort()
+        await asyncio.sleep(0)  # sockets are closed by the loop's next turn

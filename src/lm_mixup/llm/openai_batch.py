@@ -40,6 +40,7 @@ MAX_BYTES = 100 * 2**20
 
 _ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
 _NO_CAPS = Budget()
+_TOGETHER = 4096  # writes that wait for the same commits of the ledger, instead of each for its own
 _ABSENT = Fault("not-in-ledger", "asked offline, and the ledger holds no answer", retry=False)
 _MISSING = Fault("missing-from-batch", "neither the output nor the error file of the batch has it")
 
@@ -166,14 +167,7 @@ class OpenAIBatch:
         """
         refused: BudgetError | None = None
         for lines in self._parts(asked):
-            worst: list[tuple[Request, Reservation]] = []
-            for line in lines:
-                tokens = len(line.text) + TEMPLATE_TOKENS
-                reserved = await self._purse.reserve_now(line.request.key, tokens, line.prompt.max_tokens)
-                if isinstance(reserved, BudgetError):
-                    refused = reserved
-                    break
-                worst.append((line.request, reserved))
+            worst, refused = await self._reserve(lines)
             if not worst:
                 break
             batch = Batch(uuid.uuid4().hex, None, self.key, self._endpoint.base_url)
@@ -186,6 +180,27 @@ class OpenAIBatch:
             if refused:
                 break
         return refused
+
+    async def _reserve(self, lines: Sequence[_Line]) -> tuple[list[tuple[Request, Reservation]], BudgetError | None]:
+        """The worst cases of the first lines, as many as the caps allow, and the error that the next one met."""
+        granted: list[tuple[Request, Reservation]] = []
+        refused: BudgetError | None = None
+        for start in range(0, len(lines), _TOGETHER):
+            some = lines[start : start + _TOGETHER]
+            asked = (
+                self._purse.reserve_now(line.request.key, len(line.text) + TEMPLATE_TOKENS, line.prompt.max_tokens)
+                for line in some
+            )
+            for line, got in zip(some, await asyncio.gather(*asked), strict=True):
+                if isinstance(got, BudgetError):
+                    refused = refused or got
+                elif refused:
+                    self._purse.give_back(got)  # smaller than the one that was refused, and after it
+                else:
+                    granted.append((line.request, got))
+            if refused:
+                break
+        return granted, refused
 
     def _parts(self, asked: Sequence[tuple[Request, Prompt]]) -> Iterator[list[_Line]]:
         """Lines in parts that fit into one batch."""
@@ -235,7 +250,10 @@ class OpenAIBatch:
         if state.get("status") not in _ENDED:
             return {}
         results = dict.fromkeys(items, _MISSING) | await self._results(http, state, items)
-        kept = {key: await self._keep(key, result, items[key]) for key, result in results.items()}
+        kept: dict[str, Answer | Fault] = {}
+        for start in range(0, len(results), _TOGETHER):
+            keys = list(results)[start : start + _TOGETHER]
+            kept |= zip(keys, await asyncio.gather(*(self._keep(k, results[k], items[k]) for k in keys)), strict=True)
         await self._ledger.batches.finish(batch.token)
         if state["status"] == "failed":
             raise ProviderError(

@@ -14,7 +14,7 @@ from lm_mixup.errors import InputError, ProviderError
 from lm_mixup.ledger import Answer, Attempt, Budget, Ledger, Price, Purse, Request, Reservation
 from lm_mixup.ledger.budget import TEMPLATE_TOKENS
 from lm_mixup.llm import openai_wire as wire
-from lm_mixup.llm.conveyor import Conveyor, Note
+from lm_mixup.llm.conveyor import Conveyor, Errand
 from lm_mixup.llm.endpoint import Endpoint
 from lm_mixup.llm.limits import Backoff, Concurrency, Rate
 from lm_mixup.llm.openai_wire import Fault, Reply
@@ -28,13 +28,14 @@ OPENAI_URL = "https://api.openai.com/v1"
 
 _log = logging.getLogger(__name__)
 
-_WORKERS_PER_PLACE = 4  # more than one: those that wait before their next attempt take no place
+_ROUNDS_AT_ONCE = 16  # a call ends when its last answer is in: until then, places stand empty
 _GIVE_UP_AFTER = 3  # prompts given up in a row, with no answer between them: the endpoint is at fault, not the prompts
 _CONFIRM_S = 0.5
 _REFUSALS = frozenset({"http-401", "http-403", "http-404", "http-405", "no-quota"})
 
 
 _NO_CAPS = Budget()
+_HERE = contextlib.nullcontext()
 
 
 class OpenAICompatible:
@@ -83,13 +84,12 @@ class OpenAICompatible:
         budget: Budget = _NO_CAPS,
         context_tokens: int | None = None,
         extra_body: Mapping[str, Any] = MappingProxyType({}),
-        trust_env: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if not model:
             raise InputError("expected the name of a model, got an empty one")
         self.model = model
-        self._endpoint = Endpoint(base_url, api_key, trust_env=trust_env)
+        self._endpoint = Endpoint(base_url, api_key)
         self.base_url = self._endpoint.base_url
         self._ledger = ledger
         self._offline = offline
@@ -124,6 +124,11 @@ class OpenAICompatible:
         """How many requests may be under way, and are."""
         return self._places
 
+    @property
+    def at_once(self) -> int:
+        """How many prompts a call should bring at least, where that is for the caller to choose."""
+        return _ROUNDS_AT_ONCE * self._places.maximum
+
     async def complete(self, prompts: Sequence[Prompt]) -> list[Completion | Failure]:
         """An answer, or a failure, for each prompt, in their order."""
         return [answer async for answer in self.stream(prompts, window=max(1, len(prompts)))]
@@ -132,13 +137,14 @@ class OpenAICompatible:
         """The same one by one, in the order of the prompts, with at most ``window`` of them in memory."""
         async with self._endpoint.lines() as lines:
 
-            async def ask(prompt: Prompt, request: Request, note: Note) -> tuple[Answer | Fault, Reservation | None]:
-                if self._offline:
-                    return self._recorded_failure(request), None
-                return await self._ask(lines, prompt, request, note)
+            async def ask(errand: Errand) -> tuple[Answer | Fault, Reservation | None]:
+                return (
+                    (self._recorded_failure(errand.request), None) if self._offline else await self._ask(lines, errand)
+                )
 
-            workers = self._places.maximum * _WORKERS_PER_PLACE
-            conveyor = Conveyor(prompts, ask, model=self.key, ledger=self._ledger, workers=workers, window=window)
+            conveyor = Conveyor(
+                prompts, ask, model=self.key, ledger=self._ledger, at_once=self._places.maximum, window=window
+            )
             async with contextlib.aclosing(conveyor.results()) as results:
                 async for result in results:
                     yield result
@@ -167,10 +173,9 @@ class OpenAICompatible:
             return Fault("not-in-ledger", "asked offline, and the ledger holds no answer", retry=False)
         return Fault(last.outcome, last.detail, retry=False)
 
-    async def _ask(
-        self, lines: Lines, prompt: Prompt, request: Request, note: Note
-    ) -> tuple[Answer | Fault, Reservation | None]:
+    async def _ask(self, lines: Lines, errand: Errand) -> tuple[Answer | Fault, Reservation | None]:
         """One prompt's answer with what was reserved for it, or the fault of its last attempt."""
+        prompt, request = errand.prompt, errand.request
         deadline: float | None = None
         refused, attempts, failures = frozenset[str](), 0, 0
         last = Fault("deadline", f"not answered within {self._deadline_s:g} s")
@@ -179,7 +184,8 @@ class OpenAICompatible:
             left_out = self._left_out | refused
             body = wire.request_body(self.model, prompt, left_out, stream=self._stream, extra=self._extra_body)
             # no tokenizer makes more tokens than bytes
-            reserved = await self._purse.reserve(request.key, len(body) + TEMPLATE_TOKENS, prompt.max_tokens)
+            with errand.aside() if self._purse.waits else _HERE:
+                reserved = await self._purse.reserve(request.key, len(body) + TEMPLATE_TOKENS, prompt.max_tokens)
             try:
                 sent_at = await self._place(len(body) / 4 + prompt.max_tokens, ahead=answered_at_refusal is not None)
             except asyncio.CancelledError:
@@ -199,7 +205,7 @@ class OpenAICompatible:
                 self._correct_tokens(reply, len(body) / 4 + prompt.max_tokens)
                 return self._answer(reply, left_out, attempts, latency_s), reserved
             last = reply
-            note(Attempt(reply.kind, reply.detail, latency_s=latency_s, billed=reply.billed), reserved)
+            errand.note(Attempt(reply.kind, reply.detail, latency_s=latency_s, billed=reply.billed), reserved)
             trial = _next_refused(reply.refused, left_out)
             if trial:
                 _log.warning("%s does not take %s; trying without (%s)", self.model, trial, reply.detail)
@@ -210,7 +216,8 @@ class OpenAICompatible:
                     answered_at_refusal = self._answered
                     if self._answered == 0 or reply.kind != "http-403":
                         self._places.hold(_CONFIRM_S)  # spare the others, until it is known whom it is about
-                    await asyncio.sleep(_CONFIRM_S)
+                    with errand.aside():
+                        await asyncio.sleep(_CONFIRM_S)
                     continue
                 self._check_refusal(reply, answered_at_refusal)
                 return reply, None
@@ -221,7 +228,8 @@ class OpenAICompatible:
             if failures >= self._max_attempts or self._clock() + wait_s >= deadline:
                 self._give_up(reply)
                 return reply, None
-            await asyncio.sleep(wait_s)
+            with errand.aside():
+                await asyncio.sleep(wait_s)
 
     def _answer(self, reply: Reply, left_out: frozenset[str], attempts: int, latency_s: float) -> Answer:
         price = self._purse.price_of(reply.prompt_tokens, reply.completion_tokens)
