@@ -179,6 +179,28 @@ def test_an_approximate_graph_is_sound_however_its_cells_fall(n, per, k, cells_p
     np.testing.assert_allclose(graph.similarities, found, atol=1e-3)
     ranks = np.lexsort((graph.ids, -graph.similarities), axis=1)
     np.testing.assert_array_equal(ranks, np.broadcast_to(np.arange(k), ranks.shape))
+    np.fill_diagonal(table, -2)
+    true = -np.sort(-table, axis=1)[:, :k]
+    # fewer rows than are sampled: the error is that of all
+    assert graph.error == pytest.approx((true - found)[:, :15].mean(axis=1).std(), abs=1e-3)
+    assert graph.recall == pytest.approx((found >= true[:, -1:] - 1e-3).mean(), abs=0.05)
+    assert graph.error <= max(error, 1e-3)
+    if reach == 0:
+        # whoever finds a row is known to that row, unless it has k that are nearer
+        mutual = (graph.ids[graph.ids] == np.arange(n)[:, None, None]).any(axis=2)
+        assert (mutual | (graph.similarities <= graph.similarities[graph.ids, -1])).all()
+
+
+def test_a_graph_searches_on_until_its_error_is_small_enough():
+    vectors, _ = clustered(3000, dim=64, per=1)
+    exact = build(vectors, 24).similarities[:, :15].astype(np.float64).mean(axis=1)
+    errors = []
+    for target in (1.0, 0.005, 0.002):
+        graph = build(vectors, 24, exact_below=100, cells_per_root=12, error_target=target)
+        errors.append((exact - graph.similarities[:, :15].astype(np.float64).mean(axis=1)).std())
+        assert graph.error <= target
+        assert errors[-1] == pytest.approx(graph.error, rel=0.25)
+    assert errors[0] > 0.005 > errors[1] > 0.002 > errors[2]
 
 
 def test_the_approximate_graph_does_not_depend_on_its_threads():
