@@ -112,7 +112,7 @@ def plain_faiss_graph(vectors: np.ndarray, threads: int) -> None:
 
 def graph_line(vectors: np.ndarray, threads: int) -> tuple[Graph, Line]:
     graph, out = line("graph, k = 24", len(vectors), lambda: build(vectors, GRAPH_K, threads=threads))
-    out.quality = {"exact": graph.exact, "recall": round(graph.recall, 4)}
+    out.quality = {"exact": graph.exact, "recall": round(graph.recall, 4), "error": round(graph.error, 5)}
     return graph, out
 
 

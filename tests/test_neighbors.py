@@ -101,7 +101,7 @@ def test_a_saved_graph_comes_back_memory_mapped(tmp_path):
     assert isinstance(loaded.ids, np.memmap)
     np.testing.assert_array_equal(loaded.ids, graph.ids)
     np.testing.assert_array_equal(loaded.similarities, graph.similarities)
-    assert (loaded.exact, loaded.recall) == (graph.exact, graph.recall)
+    assert (loaded.exact, loaded.recall, loaded.error) == (graph.exact, graph.recall, graph.error)
 
 
 @pytest.mark.parametrize("spoil", ["graph.json", "ids.npy", "cut"])
@@ -151,7 +151,7 @@ def test_the_approximate_graph_copes_with_copies_too():
 
 def test_an_approximate_graph_that_looks_into_all_cells_is_the_exact_one():
     vectors, _ = clustered(700, per=20)
-    exact, near = build(vectors, 9), build(vectors, 9, exact_below=100, recall_target=1, tolerance=0)
+    exact, near = build(vectors, 9), build(vectors, 9, exact_below=100, error_target=-1)
     # but for rounding: rows that are equally near may change places
     assert (near.ids == exact.ids).mean() > 0.995
     np.testing.assert_allclose(near.similarities, exact.similarities, atol=1e-3)
@@ -164,15 +164,13 @@ def test_an_approximate_graph_that_looks_into_all_cells_is_the_exact_one():
     per=st.integers(1, 12),
     k=st.integers(1, 11),
     cells_per_root=st.sampled_from([0.1, 1.0, 3.0, 30.0]),
-    target=st.sampled_from([0.05, 0.5, 1.0]),
+    error=st.sampled_from([-1.0, 0.01, 1.0]),
     reach=st.integers(0, 11),
 )
-def test_an_approximate_graph_is_sound_however_its_cells_fall(n, per, k, cells_per_root, target, reach):
+def test_an_approximate_graph_is_sound_however_its_cells_fall(n, per, k, cells_per_root, error, reach):
     """Also where there are as many cells as rows, so that none holds k others."""
     vectors, _ = clustered(n, per=per)
-    graph = build(
-        vectors, k, exact_below=2, recall_target=target, tolerance=0, cells_per_root=cells_per_root, refine_reach=reach
-    )
+    graph = build(vectors, k, exact_below=2, error_target=error, cells_per_root=cells_per_root, refine_reach=reach)
     table = cosines(vectors)
     assert (graph.ids >= 0).all()
     assert not (graph.ids == np.arange(n)[:, None]).any()
@@ -181,6 +179,28 @@ def test_an_approximate_graph_is_sound_however_its_cells_fall(n, per, k, cells_p
     np.testing.assert_allclose(graph.similarities, found, atol=1e-3)
     ranks = np.lexsort((graph.ids, -graph.similarities), axis=1)
     np.testing.assert_array_equal(ranks, np.broadcast_to(np.arange(k), ranks.shape))
+    np.fill_diagonal(table, -2)
+    true = -np.sort(-table, axis=1)[:, :k]
+    # fewer rows than are sampled: the error is that of all
+    assert graph.error == pytest.approx((true - found)[:, :15].mean(axis=1).std(), abs=1e-3)
+    assert graph.recall == pytest.approx((found >= true[:, -1:] - 1e-3).mean(), abs=0.05)
+    assert graph.error <= max(error, 1e-3)
+    if reach == 0:
+        # whoever finds a row is known to that row, unless it has k that are nearer
+        mutual = (graph.ids[graph.ids] == np.arange(n)[:, None, None]).any(axis=2)
+        assert (mutual | (graph.similarities <= graph.similarities[graph.ids, -1])).all()
+
+
+def test_a_graph_searches_on_until_its_error_is_small_enough():
+    vectors, _ = clustered(3000, dim=64, per=1)
+    exact = build(vectors, 24).similarities[:, :15].astype(np.float64).mean(axis=1)
+    errors = []
+    for target in (1.0, 0.005, 0.002):
+        graph = build(vectors, 24, exact_below=100, cells_per_root=12, error_target=target)
+        errors.append((exact - graph.similarities[:, :15].astype(np.float64).mean(axis=1)).std())
+        assert graph.error <= target
+        assert errors[-1] == pytest.approx(graph.error, rel=0.25)
+    assert errors[0] > 0.005 > errors[1] > 0.002 > errors[2]
 
 
 def test_the_approximate_graph_does_not_depend_on_its_threads():

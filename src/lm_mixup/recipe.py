@@ -76,11 +76,10 @@ class NeighborSettings(Section):
     exact_below: int = Field(
         50_000, ge=1, description="Exact search below so many rows, an inverted file from there on. [O]"
     )
-    recall: float = Field(
-        0.95,
-        gt=0,
-        le=1,
-        description="Recall that the inverted file is tuned for; the refinement that follows goes beyond it. [O]",
+    error: float = Field(
+        0.004,
+        ge=0,
+        description="The inverted file searches until the mean cosine of a row's 15 nearest is off by no more than this, as a standard deviation over sampled rows. [O]",
     )
 
 

@@ -207,7 +207,7 @@ class Steps:
         build: dict[str, Any] = {
             "seed": self.recipe.seed,
             "exact_below": settings.exact_below,
-            "recall_target": settings.recall,
+            "error_target": settings.error,
             "threads": self.recipe.embed.threads,
         }
         if before and before.in_ < len(vectors) and before.figures["vectors"] == _hash(vectors[: before.in_]):
@@ -216,7 +216,8 @@ class Steps:
         else:
             graph = neighbors.build(vectors, settings.k, **build)
         graph.save(self.run.step("graph"))
-        figures = {"exact": graph.exact, "recall": graph.recall, "k": graph.k, "vectors": _hash(vectors)}
+        quality = {"exact": graph.exact, "recall": graph.recall, "error": graph.error}
+        figures = {**quality, "k": graph.k, "vectors": _hash(vectors)}
         return Work(len(vectors), len(vectors), figures=figures)
 
     def curate(self) -> Work:

@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from lm_mixup.models import ModelStatus
 
 EXTRAS = {
-    "neighbors": ("faiss",),
-    "embedded": ("faiss", "openvino", "tokenizers", "safetensors"),
+    "embedded": ("openvino", "tokenizers", "safetensors"),
     "genai": ("openvino_genai",),
     "hub": ("huggingface_hub",),
     "transformers": ("torch", "transformers"),

@@ -7,6 +7,9 @@ All is done in the order of the cells, in blocks of rows that do not depend on o
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -20,6 +23,7 @@ from lm_mixup.neighbors.search import (
     Floats,
     Int32s,
     Int64s,
+    Ints,
     pair_products,
     search_exact,
     unit,
@@ -33,12 +37,30 @@ _PART = 384
 _REFINE_ROWS = 2048
 """Rows that a thread refines at once."""
 
-_STEP = 4
-"""After its own cell a row looks into 4 cells, then 16, then 64; what was found is sorted in between."""
+_LOOKS = 12
+"""A row looks into its 12 nearest cells, its own among them; then, as long as that is not enough, into 24, 48, …"""
+
+_ERROR_OVER = 15
+"""The error is that of the mean cosine of so many neighbours: the long-tail score's."""
 
 _ROW_BITS, _KEY_BITS = np.uint64(32), np.uint64(48)
 _ROW = np.uint64((1 << 32) - 1)
 _NOTHING = np.uint64((1 << 48) - 1)
+
+
+@dataclass(frozen=True)
+class Found:
+    """``ids`` and ``similarities`` (n, k), nearest first; ``looked``: the number of cells that each row looked into.
+
+    ``recall``: the share of the sampled rows' true neighbours that were found. ``error``: the standard deviation of
+    what the mean cosine of their first 15 falls short by.
+    """
+
+    ids: Int32s
+    similarities: Float16s
+    looked: int
+    recall: float
+    error: float
 
 
 class Cells:
@@ -50,81 +72,78 @@ class Cells:
     def __init__(self, rows: Floats, *, seed: int, threads: int | None, cells_per_root: float, train_per_cell: int):
         count, self._threads = len(rows), threads
         self._partition = Partition(
-            rows, seed=seed, threads=threads, cells_per_root=cells_per_root, train_per_cell=train_per_cell
+            rows,
+            seed=seed,
+            threads=threads,
+            cells_per_root=cells_per_root,
+            train_per_cell=train_per_cell,
+            keep=_LOOKS,
         )
         # from here on rows are told by their place in the order of the cells
         self.order = np.argsort(self._partition.of, kind="stable").astype(np.int32)
         self.place = np.empty(count, np.int32)
         self.place[self.order] = np.arange(count, dtype=np.int32)
-        self._cell = self._partition.of[self.order]
+        self._near = self._partition.near[self.order]
+        self._cell = self._near[:, 0]
         self._starts = np.searchsorted(self._cell, np.arange(len(self._partition.centres) + 1))
         self._rows = np.empty(rows.shape, np.float32)
         for low in range(0, count, BLOCK):
             self._rows[low : low + BLOCK] = unit(rows[self.order[low : low + BLOCK]])
 
-    def tune(self, k: int, *, target: float, tolerance: float, sample: int, seed: int) -> tuple[int, Int64s, Float16s]:
-        """How many cells to look into so that the share ``target`` of the k nearest is found, in ``sample`` rows' mean.
+    def neighbors(self, k: int, *, error: float, reach: int, sample: int, seed: int) -> Found:
+        """Each row's k nearest others in its nearest cells, then who found it, then its neighbours' neighbours.
 
-        A row within ``tolerance`` of the exact k-th similarity counts as found. Also returns the sampled rows (their
-        numbers) and their exact k-th similarities.
+        The last two are a round of NN-descent (Dong et al. 2011): a row that found another is offered to it; then each
+        row is compared with the first ``reach`` neighbours of its first ``reach``. What an inverted file misses is a
+        row in a cell not looked into, and some neighbour of it mostly has it. All rows look into more and more cells,
+        until the error on ``sample`` rows, drawn with ``seed``, is at most ``error`` after all steps. A row whose first
+        cells hold fewer than k others is searched for everywhere.
         """
-        count, cells = len(self._rows), len(self._partition.centres)
-        drawn = np.sort(np.random.default_rng([seed, 1]).permutation(count)[: min(sample, count)])
-        places = self.place[drawn]
-        queries = self._rows[places]
-        # one rounding below: the products of other shapes differ in last bits
-        exact = search_exact(queries, self._rows, k, own=places.astype(np.int64))[1][:, -1]
-        least = np.nextafter(exact, np.float16(-2))
-        rank = np.empty((len(drawn), cells), np.int64)
-        closest = self._partition.closest(queries, self._cell[places], cells)
-        np.put_along_axis(rank, closest.astype(np.int64), np.arange(cells)[None], axis=1)
-        found = np.zeros((len(drawn), cells), np.int64)
-        for low in range(0, count, BLOCK):
-            table = queries @ self._rows[low : low + BLOCK].T
-            row, column = np.nonzero(table > (least.astype(np.float32) - tolerance)[:, None])
-            other = column + low
-            row, other = row[places[row] != other], other[places[row] != other]
-            np.add.at(found, (row, rank[row, self._cell[other]]), 1)
-        shares = np.minimum(found.cumsum(axis=1), k).mean(axis=0) / k
-        enough = np.flatnonzero(shares >= target)
-        return int(enough[0]) + 1 if len(enough) else cells, drawn, least
-
-    def neighbors(self, k: int, *, probes: int, reach: int) -> tuple[Int32s, Float16s]:
-        """Each row's k nearest others in its ``probes`` nearest cells, then among its neighbours' neighbours.
-
-        That second step is one round of NN-descent (Dong et al. 2011): each row is compared with the first ``reach``
-        neighbours of its first ``reach``. What an inverted file misses is a row in a cell not looked into, and some
-        neighbour of it mostly has it. A row whose cells hold fewer than k others is searched for everywhere.
-        """
-        count = len(self._rows)
+        count, reach = len(self._rows), min(reach, k)
         keys = np.empty((count, k), np.uint64)
+        drawn = np.sort(np.random.default_rng([seed, 1]).permutation(count)[:sample])
+        places = self.place[drawn]
+        exact = search_exact(self._rows[places], self._rows, k, own=places.astype(np.int64))[1]
+        looked, off = 0, np.inf
+        for looks in self._looks():
+            for low, high, found in in_blocks(
+                count, BLOCK, self._threads, partial(self._look, keys=keys, begin=looked, end=looks)
+            ):
+                keys[low:high] = found
+            looked, known = looks, self._returned(keys)
+            near = (known & _ROW).astype(np.int32)
+            off = _error(_similarity(self._refine(places, known, near, reach)), exact)
+            if off <= error:
+                break
+        ids, similarities = np.empty((count, k), np.int32), np.empty((count, k), np.float16)
         for low, high, found in in_blocks(
-            count, BLOCK, self._threads, lambda low, high: self._search(low, high, k, probes)
-        ):
-            keys[low:high] = found
-        ids = np.empty((count, k), np.int32)
-        similarities = np.empty((count, k), np.float16)
-        near = (keys & _ROW).astype(np.int32)
-        reach = min(reach, k)
-        for low, high, found in in_blocks(
-            count, _REFINE_ROWS, self._threads, lambda low, high: self._refine(low, keys[low:high], near, reach)
+            count, _REFINE_ROWS, self._threads, lambda low, high: self._refine(np.arange(low, high), known, near, reach)
         ):
             rows = self.order[low:high]
             ids[rows], similarities[rows] = (found & _ROW).astype(np.int32), _similarity(found)
-        return ids, similarities
+        # one rounding below: the products of other shapes differ in last bits
+        least = np.nextafter(exact[:, -1:], np.float16(-2))
+        return Found(ids, similarities, looked, float((similarities[drawn] >= least).mean()), off)
 
-    def _search(self, start: int, stop: int, k: int, probes: int) -> UInt64s:
-        """(rows, k) Keys of the nearest others of the rows at these places."""
-        probes = min(probes, len(self._partition.centres))
-        cells = self._partition.closest(self._rows[start:stop], self._cell[start:stop], probes)
-        best = self._own(start, stop, k)
-        low, width = 1, _STEP
-        while low < cells.shape[1]:
-            best = self._look_into(start, cells[:, low : low + width], best)
-            low, width = low + width, width * _STEP
+    def _looks(self) -> Iterator[int]:
+        """How many cells to look into: ever more, and at last all."""
+        cells, looks = len(self._partition.centres), _LOOKS
+        while looks < cells:
+            yield looks
+            looks *= 2
+        yield cells
+
+    def _look(self, start: int, stop: int, *, keys: UInt64s, begin: int, end: int) -> UInt64s:
+        """(rows, k) Keys of the rows at these places, after their nearest cells from ``begin`` to ``end``."""
+        cells = self._near[start:stop]
+        if end > cells.shape[1]:
+            cells = self._partition.closest(self._rows[start:stop], self._cell[start:stop], end)
+        if begin:
+            return self._look_into(start, cells[:, begin:end], keys[start:stop])
+        best = self._look_into(start, cells[:, 1:end], self._own(start, stop, keys.shape[1]))
         short = np.flatnonzero(best[:, -1] == _NOTHING)
         if len(short):
-            ids, similarities = search_exact(self._rows[start + short], self._rows, k, own=start + short)
+            ids, similarities = search_exact(self._rows[start + short], self._rows, best.shape[1], own=start + short)
             best[short] = np.sort(_keys(self.order[ids].ravel(), similarities.ravel()).reshape(ids.shape), axis=1)
         return best
 
@@ -159,19 +178,45 @@ class Cells:
                 found.add(rows, self.order[low:high], queries[rows] @ self._rows[low:high].T, least[rows])
         return found.best()
 
-    def _refine(self, start: int, best: UInt64s, near: Int32s, reach: int) -> UInt64s:
-        """``best`` with the neighbours of neighbours. ``near`` (n, k): the rows in everybody's lists, by place."""
-        own = near[start : start + len(best)]
+    def _returned(self, keys: UInt64s) -> UInt64s:
+        """Everybody's ``keys`` after each row has been offered to those that it found and that did not find it."""
+        parts = in_blocks(
+            len(keys), _REFINE_ROWS, self._threads, lambda low, high: self._unrequited(low, keys[low:high], keys)
+        )
+        to, offered = (np.concatenate(side) for side in zip(*(part for _, _, part in parts), strict=True))
+        touched, row = np.unique(to, return_inverse=True)
+        out = keys.copy()
+        for low in range(0, len(touched), BLOCK):
+            here = (row >= low) & (row < low + BLOCK)
+            found = _Found(len(touched[low : low + BLOCK]), keys.shape[1], keys[touched[low : low + BLOCK]])
+            found.put_keys(row[here] - low, offered[here])
+            out[touched[low : low + BLOCK]] = found.best()
+        return out
+
+    def _unrequited(self, start: int, own: UInt64s, keys: UInt64s) -> tuple[Int32s, UInt64s]:
+        """Of the rows from this place on: places that they found, nearer than all found there, and the keys to add."""
+        to = self.place[(own & _ROW).astype(np.int32)]
+        row, column = np.nonzero(own >> _ROW_BITS < keys[:, -1][to] >> _ROW_BITS)
+        to, here = to[row, column], self.order[start + row]
+        fresh = ((keys[to] & _ROW).astype(np.int32) != here[:, None]).all(axis=1)
+        row, column, to, here = row[fresh], column[fresh], to[fresh], here[fresh]
+        return to, (own[row, column] & ~_ROW) | here.astype(np.uint64)
+
+    def _refine(self, places: Ints, keys: UInt64s, near: Int32s, reach: int) -> UInt64s:
+        """The ``keys`` of the rows at these places, with the neighbours of neighbours.
+
+        ``keys`` and ``near`` (n, k) are everybody's; ``near``, the rows in the lists, by place.
+        """
+        own, best, rows = near[places], keys[places], self._rows[places]
         offered = near[self.place[own[:, :reach]]][:, :, :reach].reshape(len(best), -1)
-        here = self.order[start : start + len(best), None]
         # a row's number, doubled, and 1 more where it is on offer: what is known comes before its like
-        known = np.concatenate([own, here], axis=1).astype(np.uint32) * np.uint32(2)
+        known = np.concatenate([own, self.order[places, None]], axis=1).astype(np.uint32) * np.uint32(2)
         both = np.sort(np.concatenate([known, offered.astype(np.uint32) * np.uint32(2) + np.uint32(1)], axis=1), axis=1)
         fresh = (both & 1).astype(np.bool_)
         fresh[:, 1:] &= both[:, 1:] >> 1 != both[:, :-1] >> 1
         row, column = np.nonzero(fresh)
         other = (both[row, column] >> 1).astype(np.int32)
-        values = pair_products(self._rows[start : start + len(best)], row, self._rows, self.place[other])
+        values = pair_products(rows, row, self._rows, self.place[other])
         found = _Found(len(best), best.shape[1], best)
         nearer = values >= _just_below(_similarity(best[:, -1]))[row]
         found.put(row[nearer], other[nearer], values[nearer])
@@ -193,7 +238,10 @@ class _Found:
         self.put(rows[row], ids[column], table.ravel()[hits])
 
     def put(self, rows: Int64s, ids: Int32s, values: Float32s) -> None:
-        self._keys.append(_keys(ids, values.astype(np.float16)) | (rows.astype(np.uint64) << _KEY_BITS))
+        self.put_keys(rows, _keys(ids, values.astype(np.float16)))
+
+    def put_keys(self, rows: Int64s, keys: UInt64s) -> None:
+        self._keys.append(keys | (rows.astype(np.uint64) << _KEY_BITS))
 
     def best(self) -> UInt64s:
         """(rows, k) Each row's first k keys."""
@@ -201,6 +249,12 @@ class _Found:
         begins = np.searchsorted(keys, np.arange(self.rows, dtype=np.uint64) << _KEY_BITS)
         best: UInt64s = keys[begins[:, None] + np.arange(self.k)] & _NOTHING
         return best
+
+
+def _error(found: Float16s, exact: Float16s) -> float:
+    """The standard deviation of what the mean of each row's first ``_ERROR_OVER`` falls short by."""
+    few = slice(0, _ERROR_OVER)
+    return float((exact[:, few].mean(axis=1, dtype=np.float64) - found[:, few].mean(axis=1, dtype=np.float64)).std())
 
 
 def _keys(ids: Int32s, similarities: Float16s) -> UInt64s:

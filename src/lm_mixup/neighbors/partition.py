@@ -21,7 +21,7 @@ BLOCK = 1 << 15
 _WIDE = 1024
 """Rows that are compared with all centres at once."""
 
-_ITERATIONS = 6
+_ITERATIONS = 4
 """Of k-means. More move the centres, but not the neighbours found."""
 
 _MOST_CELLS = 1 << 16
@@ -43,34 +43,46 @@ def in_blocks(
 class Partition:
     """``of`` (n,) uint16: the cell of each of ``rows`` (n, dim), of ``cells_per_root`` × √n; ``centres`` (cells, dim).
 
-    The centres are found on ``train_per_cell`` rows a cell, drawn with ``seed``, by Lloyd's k-means on the sphere; one
+    ``near`` (n, keep) uint16 are the cells nearest to each row, its own first; all of them where they are fewer. The
+    centres are found on ``train_per_cell`` rows a cell, drawn with ``seed``, by Lloyd's k-means on the sphere; one
     that no row is nearest to stays where it is. ``threads`` as in :func:`in_blocks`: they change nothing.
     """
 
-    def __init__(self, rows: Floats, *, seed: int, threads: int | None, cells_per_root: float, train_per_cell: int):
+    def __init__(
+        self,
+        rows: Floats,
+        *,
+        seed: int,
+        threads: int | None,
+        cells_per_root: float,
+        train_per_cell: int,
+        keep: int = 1,
+    ):
         count = len(rows)
         cells = max(1, min(count, _MOST_CELLS, int(cells_per_root * count**0.5)))
         drawn = np.random.default_rng(seed).permutation(count)[: max(1, train_per_cell) * cells]
         sample = unit(rows[drawn])
         self.centres: Float32s = sample[:cells].copy()
         for _ in range(_ITERATIONS):
-            of = self._all(sample, threads)
+            of = self._all(sample, threads, 1)[:, 0]
             by = np.argsort(of, kind="stable")
             present, begins = np.unique(of[by], return_index=True)
             self.centres[present] = unit(np.add.reduceat(sample[by], begins, axis=0))
-        self.of = self._all(rows, threads)
+        self.near = self._all(rows, threads, min(keep, cells))
+        self.of = self.near[:, 0].copy()
 
-    def _all(self, rows: Floats, threads: int | None) -> UInt16s:
-        out = np.empty(len(rows), np.uint16)
-        for low, high, cells in in_blocks(len(rows), BLOCK, threads, lambda low, high: self.nearest(rows[low:high])):
+    def _all(self, rows: Floats, threads: int | None, keep: int) -> UInt16s:
+        out = np.empty((len(rows), keep), np.uint16)
+        for low, high, cells in in_blocks(len(rows), BLOCK, threads, lambda a, b: self._nearest(rows[a:b], keep)):
             out[low:high] = cells
         return out
 
-    def nearest(self, rows: Floats) -> UInt16s:
-        """The cell whose centre is nearest to each row."""
-        out = np.empty(len(rows), np.uint16)
+    def _nearest(self, rows: Floats, keep: int) -> UInt16s:
+        """(rows, keep) The cells whose centres are nearest to each row."""
+        out = np.empty((len(rows), keep), np.uint16)
         for low in range(0, len(rows), _WIDE):
-            out[low : low + _WIDE] = (unit(rows[low : low + _WIDE]) @ self.centres.T).argmax(axis=1)
+            table = unit(rows[low : low + _WIDE]) @ self.centres.T
+            out[low : low + _WIDE] = table.argmax(axis=1)[:, None] if keep == 1 else _smallest(-table, keep)
         return out
 
     def closest(self, rows: Float32s, own: UInt16s, count: int) -> UInt16s:
@@ -80,7 +92,12 @@ class Partition:
             part = slice(low, min(low + _WIDE, len(rows)))
             table = -(rows[part] @ self.centres.T)
             table[np.arange(len(table)), own[part]] = NEVER
-            best = np.argpartition(table, count - 1, axis=1)[:, :count]
-            by = np.argsort(np.take_along_axis(table, best, axis=1), axis=1, kind="stable")
-            out[part] = np.take_along_axis(best, by, axis=1)
+            out[part] = _smallest(table, count)
         return out
+
+
+def _smallest(table: Float32s, count: int) -> npt.NDArray[np.int64]:
+    """(rows, count) The columns of each row's smallest values, smallest first."""
+    best = np.argpartition(table, count - 1, axis=1)[:, :count]
+    by = np.argsort(np.take_along_axis(table, best, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(best, by, axis=1)
