@@ -71,7 +71,7 @@ class CheckedDistiller:
     def distill(self, clusters: Sequence[Cluster]) -> list[Distillate | Failure]:
         """One distillate, or a failure, per cluster, in order."""
         extracted = self._extractive.distill(clusters)
-        outside = [self._outside(cluster, other) for cluster, other in zip(clusters, extracted, strict=True)]
+        outside = [self.outside(cluster, other) for cluster, other in zip(clusters, extracted, strict=True)]
         asked = [i for i, reason in enumerate(outside) if not reason]
         written = dict(zip(asked, self._model.distill([clusters[i] for i in asked]), strict=True)) if asked else {}
         return [
@@ -79,8 +79,8 @@ class CheckedDistiller:
             for i, cluster in enumerate(clusters)
         ]
 
-    def _outside(self, cluster: Cluster, extracted: Distillate | Failure) -> str:
-        """Why a cluster is not for the model ("" if it is)."""
+    def outside(self, cluster: Cluster, extracted: Distillate | Failure) -> str:
+        """Why the model is not asked about a cluster ("" if it is); ``extracted`` is what extraction made of it."""
         if len(cluster.samples) > self._max_samples:
             return f"{len(cluster.samples)} samples, and the model reads {self._max_samples}"
         if cluster.language not in self._languages:
