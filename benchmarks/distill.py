@@ -128,7 +128,7 @@ def batches(llm: OpenVINOSlots, path: Path, prompts: Sequence[Prompt]) -> dict[s
     def differ(made: Sequence[Completion]) -> int:
         return sum(a.text != b for a, b in zip(made, whole, strict=True))
 
-    two = OpenVINOSlots(path, slots=3, engines=2)
+    two = OpenVINOSlots(path, slots=3, engines=2, lookup=trained.LOOKUP)
     return {
         "prompts": len(prompts),
         "alone": differ([answers(llm, [p])[0] for p in prompts]),
@@ -172,7 +172,7 @@ def main() -> None:
 
     model = trained.load(args.model)
     path = trained.runnable(model, cache_dir=Edge.of(os.environ).cache_dir)
-    llm = OpenVINOSlots(path, slots=trained.SLOTS, engines=1)
+    llm = OpenVINOSlots(path, slots=trained.SLOTS, engines=1, lookup=trained.LOOKUP)
     limit = model.max_tokens
     prompts = held_out(llm, args.mixture, args.prompts, limit) if args.mixture else made_up(llm, args.prompts, limit)
     results: dict[str, Any] = {"model": args.model, "distilling": measure(llm, prompts)}

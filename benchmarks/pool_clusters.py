@@ -223,7 +223,7 @@ def main() -> None:
         model = trained.load(args.model)
         ledger = run.resources.enter_context(Ledger(args.out / "ledger.sqlite"))
         path = trained.runnable(model, cache_dir=edge.cache_dir)
-        llm = OpenVINOSlots(path, slots=trained.SLOTS, engines=args.engines, ledger=ledger)
+        llm = OpenVINOSlots(path, slots=trained.SLOTS, lookup=trained.LOOKUP, engines=args.engines, ledger=ledger)
         checked = trained.checked(model, llm)
         known = clusters_of(args.run, embedder, rater)
         if args.sources:

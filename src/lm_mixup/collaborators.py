@@ -137,7 +137,7 @@ class _Models:
         self.cache_dir = edge.cache_dir
         self._ledger: Ledger | None = None
 
-    def get(self, wanted: str | None, setting: str, *, at_least_at_once: int = 1) -> LLM:
+    def get(self, wanted: str | None, setting: str, *, at_least_at_once: int = 1, lookup: int = 0) -> LLM:
         if self._given is not None:
             return self._given
         spec = wanted or self._recipe.llm.model
@@ -161,6 +161,7 @@ class _Models:
                 price_in=settings.price_in,
                 price_out=settings.price_out,
                 batch_size=max(settings.batch_size, at_least_at_once),
+                lookup=lookup,
                 context_tokens=settings.context_tokens,
                 ledger=self._ledger,
                 cache_dir=self._edge.cache_dir,
@@ -242,7 +243,9 @@ def _trained(recipe: Recipe, models: _Models) -> Distiller:
 
     model = trained.load(recipe.distill.model)
     path = trained.runnable(model, cache_dir=models.cache_dir)
-    llm = models.get(f"openvino:{path}", "distill.distiller: trained", at_least_at_once=trained.SLOTS)
+    llm = models.get(
+        f"openvino:{path}", "distill.distiller: trained", at_least_at_once=trained.SLOTS, lookup=trained.LOOKUP
+    )
     return trained.checked(model, llm, templates=recipe.distill.templates)
 
 

@@ -30,6 +30,8 @@ REPETITION_PENALTY = 1.0
 """None: distilling is copying, most of it, and a penalty makes the model change names to avoid repeating them."""
 SLOTS = 16
 """Prompts that an engine answers at a time. Answers do not depend on it, but for the time they take."""
+LOOKUP = 5
+"""Tokens that an engine guesses ahead: distilling is copying, most of it."""
 _ADAPTER = "adapter_model.safetensors"
 _OTHERWISE = (
     "merge it with PEFT if it is an adapter, serve it (vLLM, transformers), and give distill.distiller: lm, "
