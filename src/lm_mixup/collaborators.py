@@ -246,7 +246,8 @@ def _trained(recipe: Recipe, models: _Models) -> Distiller:
     llm = models.get(
         f"openvino:{path}", "distill.distiller: trained", at_least_at_once=trained.SLOTS, lookup=trained.LOOKUP
     )
-    return trained.checked(model, llm, templates=recipe.distill.templates)
+    settings = recipe.distill
+    return trained.checked(model, llm, templates=settings.templates, least_rating=settings.model_from)
 
 
 def _distiller(recipe: Recipe, models: _Models) -> Distiller:

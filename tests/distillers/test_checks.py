@@ -10,12 +10,12 @@ IRON = "Iron is sold by the pound in Leeds."
 MARKET = "The market opens at nine on Fridays."
 
 
-def cluster(texts=(f"{IRON} {MARKET}", IRON), language="en", name="c"):
+def cluster(texts=(f"{IRON} {MARKET}", IRON), language="en", name="c", ratings=None):
     samples = tuple(
         Sample(f"{name}{i}", (Message("assistant", text),), task_type=TaskType.PARA, language=language)
         for i, text in enumerate(texts)
     )
-    return Cluster(name, TaskType.PARA, language, "made", samples, (2.0,) * len(samples))
+    return Cluster(name, TaskType.PARA, language, "made", samples, ratings or (2.0,) * len(samples))
 
 
 class Saying:
@@ -83,6 +83,15 @@ def test_the_model_is_not_asked_beyond_its_range():
     assert [m.id for m in made] == ["many", "german", "long", "fine"]
 
 
+def test_a_cluster_without_a_row_good_enough_is_extractions_and_says_why():
+    made, model = distil(
+        f"{IRON} {MARKET}", [cluster(name="low"), cluster(name="fair", ratings=(1.0, 3.0))], least_rating=3.0
+    )
+    assert model.asked == ["fair"]
+    assert "[fallback: the best sample is rated 2.00, and the model is asked from 3 on]" in made[0].think
+    assert "[checked: " in made[1].think
+
+
 def test_margins_say_how_much_less_will_do():
     (made,), _ = distil(IRON, coverage_margin=0.5)
     assert made.answer == IRON
@@ -93,8 +102,11 @@ def test_a_result_depends_on_its_cluster_alone_and_the_key_on_the_settings():
     (alone,), _ = distil(f"{IRON} {MARKET}", [cluster((IRON,), name="b")])
     assert both[1] == alone
     keys = {
-        CheckedDistiller(Saying("x"), ExtractiveDistiller(), max_samples=n, max_tokens=512, coverage_margin=m).key
+        CheckedDistiller(
+            Saying("x"), ExtractiveDistiller(), max_samples=n, max_tokens=512, coverage_margin=m, least_rating=r
+        ).key
         for n in (3, 4)
         for m in (0.0, 0.1)
+        for r in (0.0, 2.5)
     }
-    assert len(keys) == 4
+    assert len(keys) == 8

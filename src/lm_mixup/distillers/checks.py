@@ -29,7 +29,8 @@ class CheckedDistiller:
     """Distils with ``model`` and with ``extractive``, and takes the model's distillate where it passes.
 
     The model is asked about clusters in its range alone: at most ``max_samples`` members, in one of
-    ``languages``, and no longer than ``max_tokens`` together with the extractive answer, as ``count_tokens`` counts.
+    ``languages``, and no longer than ``max_tokens`` together with the extractive answer, as ``count_tokens`` counts;
+    and, to save time, only about those whose best member is rated ``least_rating`` or better.
     ``coverage_margin`` and ``grounding_margin`` (0–1) are how much less than extraction it may hold.
 
     A distillate that is extraction's carries ``[fallback: reason]`` in its ``think``.
@@ -45,6 +46,7 @@ class CheckedDistiller:
         languages: Sequence[str] = ("en", UNKNOWN_LANGUAGE),
         coverage_margin: float = 0.0,
         grounding_margin: float = 0.0,
+        least_rating: float = 0.0,
         count_tokens: Callable[[str], int] = estimate_tokens,
     ) -> None:
         self._model = model
@@ -54,6 +56,7 @@ class CheckedDistiller:
         self._languages = frozenset(languages)
         self._coverage_margin = coverage_margin
         self._grounding_margin = grounding_margin
+        self._least_rating = least_rating
         self._count = count_tokens
 
     @property
@@ -61,7 +64,10 @@ class CheckedDistiller:
         """A hash of both distillers' keys and the settings."""
         limits = [self._max_samples, self._max_tokens, sorted(self._languages)]
         margins = [self._coverage_margin, self._grounding_margin]
-        return "checked-" + digest([VERSION, self._model.key, self._extractive.key, limits, margins])[:16]
+        parts: list[object] = [VERSION, self._model.key, self._extractive.key, limits, margins]
+        if self._least_rating > 0:
+            parts.append(self._least_rating)
+        return "checked-" + digest(parts)[:16]
 
     @property
     def at_once(self) -> int | None:
@@ -85,6 +91,9 @@ class CheckedDistiller:
             return f"{len(cluster.samples)} samples, and the model reads {self._max_samples}"
         if cluster.language not in self._languages:
             return f"language {cluster.language}"
+        best = max(cluster.ratings, default=0.0)
+        if best < self._least_rating:
+            return f"the best sample is rated {best:.2f}, and the model is asked from {self._least_rating:g} on"
         answer = extracted.answer if isinstance(extracted, Distillate) else ""
         tokens = sum(self._count(member_text(sample)) for sample in cluster.samples) + self._count(answer)
         return f"about {tokens} tokens, and the model reads {self._max_tokens}" if tokens > self._max_tokens else ""

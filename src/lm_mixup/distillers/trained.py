@@ -85,13 +85,19 @@ def distiller(model: Trained, llm: LLM, *, templates: Mapping[str, str] = TEMPLA
     )
 
 
-def checked(model: Trained, llm: LLM, *, templates: Mapping[str, str] = TEMPLATES) -> CheckedDistiller:
-    """The model where its answer holds as much as extraction's and adds nothing, extraction elsewhere."""
+def checked(
+    model: Trained, llm: LLM, *, templates: Mapping[str, str] = TEMPLATES, least_rating: float = 0.0
+) -> CheckedDistiller:
+    """The model where its answer holds as much as extraction's and adds nothing, extraction elsewhere.
+
+    Clusters whose best member is rated below ``least_rating`` are extraction's without asking the model.
+    """
     return CheckedDistiller(
         distiller(model, llm, templates=templates),
         ExtractiveDistiller(templates=templates),
         max_samples=model.max_samples,
         max_tokens=model.max_tokens,
+        least_rating=least_rating,
     )
 
 
