@@ -2,7 +2,7 @@
 
 import pytest
 
-from lm_mixup.distillers.checks import CheckedDistiller
+from lm_mixup.distillers.checks import CheckedDistiller, astray, says_twice
 from lm_mixup.distillers.extractive import ExtractiveDistiller
 from lm_mixup.records import Cluster, Distillate, Failure, Message, Sample, TaskType
 
@@ -110,3 +110,40 @@ def test_a_result_depends_on_its_cluster_alone_and_the_key_on_the_settings():
         for r in (0.0, 2.5)
     }
     assert len(keys) == 8
+
+
+COLOURS = (
+    "Q: Which does not fit the group: Blue, Green, White, Yellow?\nA: All except White are colours of the rainbow."
+)
+SMOKING = (
+    "Q: Which does not fit the group: Cigar, Cigarette, Tobacco, Pipe?\nA: All except Tobacco are means of smoking."
+)
+ASKED = COLOURS.partition("\n")[0]
+
+
+@pytest.mark.parametrize(
+    ("answer", "texts", "expected"),
+    [
+        (f"{ASKED}\nA: All except Tobacco are means of smoking.", (COLOURS, SMOKING), True),
+        (COLOURS, (COLOURS, SMOKING), False),
+        # over both questions, each with its own answer
+        (f"{ASKED} And with cigar, cigarette, tobacco, pipe?\nA: All except White are colours of the rainbow. "
+         "All except Tobacco are means of smoking.", (COLOURS, SMOKING), False),
+        # another wording of one question
+        ("Q: Who built the bridge at Arden?\nA: Ann Holt built it in 1901.",
+         ("Q: the bridge at Arden who built it\nA: It was stone.", "Q: Who built it?\nA: Ann Holt built it in 1901."),
+         False),
+        # what no text says is not astray: the check of sources sees it
+        (f"{ASKED}\nA: All except Tuesday are days of rest.", (COLOURS, SMOKING), False),
+    ],
+)  # fmt: skip
+def test_an_answer_to_another_question_is_astray(answer, texts, expected):
+    assert astray(TaskType.QA, answer, texts) is expected
+
+
+def test_the_question_said_again_is_no_answer():
+    said = "Fungi form partnerships with plants and algae."
+    assert says_twice(TaskType.QA, f"Q: Is it so that fungi form partnerships with plants and algae?\nA: {said} {said}")
+    assert says_twice(TaskType.QA, f"Q: {said}\nA: {said}")
+    assert not says_twice(TaskType.QA, f"Q: Who forms partnerships with plants and algae?\nA: {said}")
+    assert not says_twice(TaskType.QA, "Q: Is it so?\nA: It is so.")

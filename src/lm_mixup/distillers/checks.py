@@ -3,7 +3,8 @@
 A small model writes cleaner than extraction, and now and then drops a sentence or invents a word. Both are seen without
 a judge: its answer must hold at least as many of the cluster's facts (:mod:`lm_mixup.distillers.coverage`) as the
 extractive fusion of the same cluster, its claims must have sources (:mod:`lm_mixup.distillers.grounding`) at least as
-often, and it must say no sentence twice. Otherwise the extractive fusion is taken, and says why.
+often, it must say no sentence twice, and it must not answer one question with what was said to another. Otherwise the
+extractive fusion is taken, and says why.
 """
 
 from __future__ import annotations
@@ -15,13 +16,16 @@ from lm_mixup.distillers.coverage import coverage
 from lm_mixup.distillers.extractive_words import content_words
 from lm_mixup.distillers.grounding import grounding
 from lm_mixup.distillers.lm import estimate_tokens, member_text
-from lm_mixup.distillers.support import claims
+from lm_mixup.distillers.support import Sources, claims
 from lm_mixup.ports import Distiller
 from lm_mixup.records import UNKNOWN_LANGUAGE, Cluster, Distillate, Failure, TaskType, digest
+from lm_mixup.task_types import QA, parse
 
 LEAST_WORDS = 4
 """Shorter facts are not compared: "It was built in 1901" may be said of two things."""
-VERSION = 2
+SAME_QUESTION = 0.5
+"""A text asks what an answer asks if the answer's question has so large a share of its question's content words."""
+VERSION = 3
 """Raised when the checks change, so that what was distilled under others is done again."""
 
 
@@ -108,6 +112,8 @@ class CheckedDistiller:
         if isinstance(extracted, Distillate):
             if says_twice(cluster.task_type, written.answer):
                 return _fallback(extracted, "the model says a sentence twice")
+            if astray(cluster.task_type, written.answer, texts):
+                return _fallback(extracted, "the model answers one question with what was said to another")
             least, claims = (measure(extracted.answer, texts, cluster.task_type) for measure in (coverage, grounding))
             if held < least - self._coverage_margin:
                 return _fallback(extracted, f"the model's holds {held:.0%} of the facts, this {least:.0%}")
@@ -120,10 +126,33 @@ class CheckedDistiller:
 
 
 def says_twice(task_type: TaskType, answer: str) -> bool:
-    """Whether two facts of an answer's body have the same content words (at least :data:`LEAST_WORDS` of them)."""
-    body = [fact.text for fact in claims(task_type, answer) if fact.part == "body"]
-    said = [words for text in body if len(words := content_words(text)) >= LEAST_WORDS]
+    """Whether two facts of an answer's body have the same content words (at least :data:`LEAST_WORDS` of them).
+
+    The answer to a question must not say the question again, either.
+    """
+    parts = ("body", "head") if task_type is TaskType.QA else ("body",)
+    texts = [fact.text for fact in claims(task_type, answer) if fact.part in parts]
+    said = [words for text in texts if len(words := content_words(text)) >= LEAST_WORDS]
     return len(set(said)) < len(said)
+
+
+def astray(task_type: TaskType, answer: str, texts: Sequence[str]) -> bool:
+    """Whether an answer to a question says something that only answers to other questions bear out.
+
+    Rows that resemble each other share words, not always a question. Only ``qa`` is looked at.
+    """
+    item = parse(task_type, answer)
+    others = [other for text in texts if isinstance(other := parse(task_type, text), QA)]
+    if not isinstance(item, QA):
+        return False
+    asked = content_words(item.question)
+    same, elsewhere = list[str](), list[str]()
+    for other in others:
+        words = content_words(other.question)
+        (same if len(words & asked) >= SAME_QUESTION * len(words) else elsewhere).append(other.answer)
+    here, there = Sources(TaskType.PARA, same), Sources(TaskType.PARA, elsewhere)
+    body = [fact for fact in claims(task_type, answer) if fact.part == "body"]
+    return any(there.support(claim) and not here.support(claim) for claim in body)
 
 
 def _fallback(extracted: Distillate | Failure, reason: str) -> Distillate | Failure:
