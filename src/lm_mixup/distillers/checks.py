@@ -142,12 +142,14 @@ def astray(task_type: TaskType, answer: str, texts: Sequence[str]) -> bool:
     Rows that resemble each other share words, not always a question. Only ``qa`` is looked at.
     """
     item = parse(task_type, answer)
-    others = [other for text in texts if isinstance(other := parse(task_type, text), QA)]
     if not isinstance(item, QA):
         return False
     asked = content_words(item.question)
     same, elsewhere = list[str](), list[str]()
-    for other in others:
+    for text in texts:
+        other = parse(task_type, text)
+        if not isinstance(other, QA):
+            continue
         words = content_words(other.question)
         (same if len(words & asked) >= SAME_QUESTION * len(words) else elsewhere).append(other.answer)
     here, there = Sources(TaskType.PARA, same), Sources(TaskType.PARA, elsewhere)
