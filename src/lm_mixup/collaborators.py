@@ -144,7 +144,7 @@ class _Models:
 
         return isinstance(self._given, OpenAIBatch) or any(spec.startswith("openai-batch:") for spec in self._connected)
 
-    def get(self, wanted: str | None, setting: str, *, at_least_at_once: int = 1) -> LLM:
+    def get(self, wanted: str | None, setting: str, *, at_least_at_once: int = 1, lookup: int = 0) -> LLM:
         if self._given is not None:
             return self._given
         spec = wanted or self._recipe.llm.model
@@ -168,6 +168,7 @@ class _Models:
                 price_in=settings.price_in,
                 price_out=settings.price_out,
                 batch_size=max(settings.batch_size, at_least_at_once),
+                lookup=lookup,
                 context_tokens=settings.context_tokens,
                 ledger=self._ledger,
                 cache_dir=self._edge.cache_dir,
@@ -249,8 +250,11 @@ def _trained(recipe: Recipe, models: _Models) -> Distiller:
 
     model = trained.load(recipe.distill.model)
     path = trained.runnable(model, cache_dir=models.cache_dir)
-    llm = models.get(f"openvino:{path}", "distill.distiller: trained", at_least_at_once=trained.SLOTS)
-    return trained.checked(model, llm, templates=recipe.distill.templates)
+    llm = models.get(
+        f"openvino:{path}", "distill.distiller: trained", at_least_at_once=trained.SLOTS, lookup=trained.LOOKUP
+    )
+    settings = recipe.distill
+    return trained.checked(model, llm, templates=settings.templates, least_rating=settings.model_from)
 
 
 def _distiller(recipe: Recipe, models: _Models) -> Distiller:

@@ -181,6 +181,13 @@ class DistillSettings(Section):
         "lm-mixup-135m",
         description="Of a trained distiller: lm-mixup-135m, which ships, or a folder of lm-mixup train. [O]",
     )
+    model_from: float = Field(
+        0.0,
+        ge=0,
+        le=5,
+        description="Of a trained distiller: ask the model only about clusters whose best row is rated this or better, since "
+        "others hardly reach the train set; extraction writes the rest. 0: about all in its range. [O]",
+    )
     style: Literal["fenced", "compact"] = Field(
         "fenced", description="How an lm distiller is asked: fenced, or compact, as trained models are. [O]"
     )

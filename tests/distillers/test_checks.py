@@ -2,7 +2,7 @@
 
 import pytest
 
-from lm_mixup.distillers.checks import CheckedDistiller
+from lm_mixup.distillers.checks import CheckedDistiller, astray, says_twice
 from lm_mixup.distillers.extractive import ExtractiveDistiller
 from lm_mixup.records import Cluster, Distillate, Failure, Message, Sample, TaskType
 
@@ -10,12 +10,12 @@ IRON = "Iron is sold by the pound in Leeds."
 MARKET = "The market opens at nine on Fridays."
 
 
-def cluster(texts=(f"{IRON} {MARKET}", IRON), language="en", name="c"):
+def cluster(texts=(f"{IRON} {MARKET}", IRON), language="en", name="c", ratings=None):
     samples = tuple(
         Sample(f"{name}{i}", (Message("assistant", text),), task_type=TaskType.PARA, language=language)
         for i, text in enumerate(texts)
     )
-    return Cluster(name, TaskType.PARA, language, "made", samples, (2.0,) * len(samples))
+    return Cluster(name, TaskType.PARA, language, "made", samples, ratings or (2.0,) * len(samples))
 
 
 class Saying:
@@ -83,6 +83,15 @@ def test_the_model_is_not_asked_beyond_its_range():
     assert [m.id for m in made] == ["many", "german", "long", "fine"]
 
 
+def test_a_cluster_without_a_row_good_enough_is_extractions_and_says_why():
+    made, model = distil(
+        f"{IRON} {MARKET}", [cluster(name="low"), cluster(name="fair", ratings=(1.0, 3.0))], least_rating=3.0
+    )
+    assert model.asked == ["fair"]
+    assert "[fallback: the best sample is rated 2.00, and the model is asked from 3 on]" in made[0].think
+    assert "[checked: " in made[1].think
+
+
 def test_margins_say_how_much_less_will_do():
     (made,), _ = distil(IRON, coverage_margin=0.5)
     assert made.answer == IRON
@@ -93,8 +102,48 @@ def test_a_result_depends_on_its_cluster_alone_and_the_key_on_the_settings():
     (alone,), _ = distil(f"{IRON} {MARKET}", [cluster((IRON,), name="b")])
     assert both[1] == alone
     keys = {
-        CheckedDistiller(Saying("x"), ExtractiveDistiller(), max_samples=n, max_tokens=512, coverage_margin=m).key
+        CheckedDistiller(
+            Saying("x"), ExtractiveDistiller(), max_samples=n, max_tokens=512, coverage_margin=m, least_rating=r
+        ).key
         for n in (3, 4)
         for m in (0.0, 0.1)
+        for r in (0.0, 2.5)
     }
-    assert len(keys) == 4
+    assert len(keys) == 8
+
+
+COLOURS = (
+    "Q: Which does not fit the group: Blue, Green, White, Yellow?\nA: All except White are colours of the rainbow."
+)
+SMOKING = (
+    "Q: Which does not fit the group: Cigar, Cigarette, Tobacco, Pipe?\nA: All except Tobacco are means of smoking."
+)
+ASKED = COLOURS.partition("\n")[0]
+
+
+@pytest.mark.parametrize(
+    ("answer", "texts", "expected"),
+    [
+        (f"{ASKED}\nA: All except Tobacco are means of smoking.", (COLOURS, SMOKING), True),
+        (COLOURS, (COLOURS, SMOKING), False),
+        # over both questions, each with its own answer
+        (f"{ASKED} And with cigar, cigarette, tobacco, pipe?\nA: All except White are colours of the rainbow. "
+         "All except Tobacco are means of smoking.", (COLOURS, SMOKING), False),
+        # another wording of one question
+        ("Q: Who built the bridge at Arden?\nA: Ann Holt built it in 1901.",
+         ("Q: the bridge at Arden who built it\nA: It was stone.", "Q: Who built it?\nA: Ann Holt built it in 1901."),
+         False),
+        # what no text says is not astray: the check of sources sees it
+        (f"{ASKED}\nA: All except Tuesday are days of rest.", (COLOURS, SMOKING), False),
+    ],
+)  # fmt: skip
+def test_an_answer_to_another_question_is_astray(answer, texts, expected):
+    assert astray(TaskType.QA, answer, texts) is expected
+
+
+def test_the_question_said_again_is_no_answer():
+    said = "Fungi form partnerships with plants and algae."
+    assert says_twice(TaskType.QA, f"Q: Is it so that fungi form partnerships with plants and algae?\nA: {said} {said}")
+    assert says_twice(TaskType.QA, f"Q: {said}\nA: {said}")
+    assert not says_twice(TaskType.QA, f"Q: Who forms partnerships with plants and algae?\nA: {said}")
+    assert not says_twice(TaskType.QA, "Q: Is it so?\nA: It is so.")

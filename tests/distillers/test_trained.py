@@ -72,7 +72,7 @@ def shipped():
         resolve(model.base, cache_dir=CACHE, offline=True)
     except ModelError:
         pytest.skip(f"{model.base} is not on this machine: lm-mixup models get {model.base}")
-    return model, OpenVINOSlots(trained.runnable(model, cache_dir=CACHE), engines=2, slots=4)
+    return model, OpenVINOSlots(trained.runnable(model, cache_dir=CACHE), engines=2, slots=4, lookup=trained.LOOKUP)
 
 
 CLUSTERS = [

@@ -51,6 +51,29 @@ def test_answers_do_not_depend_on_what_is_beside_them(model, path):
     assert len({a.text for a in together}) > 12
 
 
+def test_guessing_ahead_depends_on_the_prompt_alone_too(path):
+    wide = OpenVINOSlots(path, slots=16, engines=1, lookup=4)
+    prompts = [ask(i, max_tokens=40 + i % 5) for i in range(24)]
+    together = complete(wide, prompts)
+    assert [a.completion_tokens for a in together if a.finish_reason == "length"] == [
+        p.max_tokens for p, a in zip(prompts, together, strict=True) if a.finish_reason == "length"
+    ]
+    assert complete(wide, prompts[::-1]) == together[::-1]
+    assert [complete(wide, [p])[0] for p in prompts[:6]] == together[:6]
+    assert complete(OpenVINOSlots(path, slots=3, engines=2, lookup=4), prompts) == together
+    # several tokens in one pass are rounded otherwise; random weights make all tokens about as likely
+    plain = complete(OpenVINOSlots(path, slots=4, engines=1), prompts)
+    assert sum(a.text == b.text for a, b in zip(plain, together, strict=True)) >= 12
+
+
+def test_answers_that_are_no_plain_copying_are_not_guessed(path, model):
+    guessing = OpenVINOSlots(path, slots=4, engines=1, lookup=4)
+    assert guessing.key != model.key
+    for settings in ({"repetition_penalty": 1.2}, {"temperature": 1.0, "seed": 7}, {"stop": ("e",)}):
+        prompts = [ask(i, **settings) for i in range(3)]
+        assert complete(guessing, prompts) == complete(model, prompts)
+
+
 def test_tokens_are_counted_and_the_limit_is_kept(model):
     (answer,) = complete(model, [ask(1, max_tokens=7)])
     assert (answer.finish_reason, answer.completion_tokens) == ("length", 7)

@@ -109,7 +109,7 @@ class Specs:
 
         known = trained.load(model)
         path = trained.runnable(known, cache_dir=self._edge.cache_dir)
-        heard = Overheard(self.model(f"openvino:{path}", at_least_at_once=trained.SLOTS))
+        heard = Overheard(self.model(f"openvino:{path}", at_least_at_once=trained.SLOTS, lookup=trained.LOOKUP))
         if alone:
             return Entrant(name, trained.distiller(known, heard), heard.said)
         return Entrant(name, trained.checked(known, heard))
@@ -152,7 +152,7 @@ class Specs:
             return LLMJudge(self.model(rest))
         raise InputError(f"{flag} {_safe(spec)}: expected one of {JUDGES}")
 
-    def model(self, spec: str, *, at_least_at_once: int = 1) -> LLM:
+    def model(self, spec: str, *, at_least_at_once: int = 1, lookup: int = 0) -> LLM:
         """The language model that ``spec`` names."""
         if spec not in self._connected:
             from lm_mixup.ledger import Budget, Ledger
@@ -170,6 +170,7 @@ class Specs:
                 timeout_s=settings.timeout_s,
                 max_attempts=settings.max_attempts,
                 batch_size=max(settings.batch_size, at_least_at_once),
+                lookup=lookup,
                 context_tokens=settings.context_tokens,
                 budget=Budget(settings.max_usd, settings.max_tokens, settings.max_requests),
                 price_in=settings.price_in,

@@ -3,7 +3,8 @@
 A small model writes cleaner than extraction, and now and then drops a sentence or invents a word. Both are seen without
 a judge: its answer must hold at least as many of the cluster's facts (:mod:`lm_mixup.distillers.coverage`) as the
 extractive fusion of the same cluster, its claims must have sources (:mod:`lm_mixup.distillers.grounding`) at least as
-often, and it must say no sentence twice. Otherwise the extractive fusion is taken, and says why.
+often, it must say no sentence twice, and it must not answer one question with what was said to another. Otherwise the
+extractive fusion is taken, and says why.
 """
 
 from __future__ import annotations
@@ -15,13 +16,16 @@ from lm_mixup.distillers.coverage import coverage
 from lm_mixup.distillers.extractive_words import content_words
 from lm_mixup.distillers.grounding import grounding
 from lm_mixup.distillers.lm import estimate_tokens, member_text
-from lm_mixup.distillers.support import claims
+from lm_mixup.distillers.support import Sources, claims
 from lm_mixup.ports import Distiller
 from lm_mixup.records import UNKNOWN_LANGUAGE, Cluster, Distillate, Failure, TaskType, digest
+from lm_mixup.task_types import QA, parse
 
 LEAST_WORDS = 4
 """Shorter facts are not compared: "It was built in 1901" may be said of two things."""
-VERSION = 2
+SAME_QUESTION = 0.5
+"""A text asks what an answer asks if the answer's question has so large a share of its question's content words."""
+VERSION = 3
 """Raised when the checks change, so that what was distilled under others is done again."""
 
 
@@ -29,7 +33,8 @@ class CheckedDistiller:
     """Distils with ``model`` and with ``extractive``, and takes the model's distillate where it passes.
 
     The model is asked about clusters in its range alone: at most ``max_samples`` members, in one of
-    ``languages``, and no longer than ``max_tokens`` together with the extractive answer, as ``count_tokens`` counts.
+    ``languages``, and no longer than ``max_tokens`` together with the extractive answer, as ``count_tokens`` counts;
+    and, to save time, only about those whose best member is rated ``least_rating`` or better.
     ``coverage_margin`` and ``grounding_margin`` (0–1) are how much less than extraction it may hold.
 
     A distillate that is extraction's carries ``[fallback: reason]`` in its ``think``.
@@ -45,6 +50,7 @@ class CheckedDistiller:
         languages: Sequence[str] = ("en", UNKNOWN_LANGUAGE),
         coverage_margin: float = 0.0,
         grounding_margin: float = 0.0,
+        least_rating: float = 0.0,
         count_tokens: Callable[[str], int] = estimate_tokens,
     ) -> None:
         self._model = model
@@ -54,6 +60,7 @@ class CheckedDistiller:
         self._languages = frozenset(languages)
         self._coverage_margin = coverage_margin
         self._grounding_margin = grounding_margin
+        self._least_rating = least_rating
         self._count = count_tokens
 
     @property
@@ -61,7 +68,10 @@ class CheckedDistiller:
         """A hash of both distillers' keys and the settings."""
         limits = [self._max_samples, self._max_tokens, sorted(self._languages)]
         margins = [self._coverage_margin, self._grounding_margin]
-        return "checked-" + digest([VERSION, self._model.key, self._extractive.key, limits, margins])[:16]
+        parts: list[object] = [VERSION, self._model.key, self._extractive.key, limits, margins]
+        if self._least_rating > 0:
+            parts.append(self._least_rating)
+        return "checked-" + digest(parts)[:16]
 
     @property
     def at_once(self) -> int | None:
@@ -71,7 +81,7 @@ class CheckedDistiller:
     def distill(self, clusters: Sequence[Cluster]) -> list[Distillate | Failure]:
         """One distillate, or a failure, per cluster, in order."""
         extracted = self._extractive.distill(clusters)
-        outside = [self._outside(cluster, other) for cluster, other in zip(clusters, extracted, strict=True)]
+        outside = [self.outside(cluster, other) for cluster, other in zip(clusters, extracted, strict=True)]
         asked = [i for i, reason in enumerate(outside) if not reason]
         written = dict(zip(asked, self._model.distill([clusters[i] for i in asked]), strict=True)) if asked else {}
         return [
@@ -79,12 +89,15 @@ class CheckedDistiller:
             for i, cluster in enumerate(clusters)
         ]
 
-    def _outside(self, cluster: Cluster, extracted: Distillate | Failure) -> str:
-        """Why a cluster is not for the model ("" if it is)."""
+    def outside(self, cluster: Cluster, extracted: Distillate | Failure) -> str:
+        """Why the model is not asked about a cluster ("" if it is); ``extracted`` is what extraction made of it."""
         if len(cluster.samples) > self._max_samples:
             return f"{len(cluster.samples)} samples, and the model reads {self._max_samples}"
         if cluster.language not in self._languages:
             return f"language {cluster.language}"
+        best = max(cluster.ratings, default=0.0)
+        if best < self._least_rating:
+            return f"the best sample is rated {best:.2f}, and the model is asked from {self._least_rating:g} on"
         answer = extracted.answer if isinstance(extracted, Distillate) else ""
         tokens = sum(self._count(member_text(sample)) for sample in cluster.samples) + self._count(answer)
         return f"about {tokens} tokens, and the model reads {self._max_tokens}" if tokens > self._max_tokens else ""
@@ -99,6 +112,8 @@ class CheckedDistiller:
         if isinstance(extracted, Distillate):
             if says_twice(cluster.task_type, written.answer):
                 return _fallback(extracted, "the model says a sentence twice")
+            if astray(cluster.task_type, written.answer, texts):
+                return _fallback(extracted, "the model answers one question with what was said to another")
             least, claims = (measure(extracted.answer, texts, cluster.task_type) for measure in (coverage, grounding))
             if held < least - self._coverage_margin:
                 return _fallback(extracted, f"the model's holds {held:.0%} of the facts, this {least:.0%}")
@@ -111,10 +126,35 @@ class CheckedDistiller:
 
 
 def says_twice(task_type: TaskType, answer: str) -> bool:
-    """Whether two facts of an answer's body have the same content words (at least :data:`LEAST_WORDS` of them)."""
-    body = [fact.text for fact in claims(task_type, answer) if fact.part == "body"]
-    said = [words for text in body if len(words := content_words(text)) >= LEAST_WORDS]
+    """Whether two facts of an answer's body have the same content words (at least :data:`LEAST_WORDS` of them).
+
+    The answer to a question must not say the question again, either.
+    """
+    parts = ("body", "head") if task_type is TaskType.QA else ("body",)
+    texts = [fact.text for fact in claims(task_type, answer) if fact.part in parts]
+    said = [words for text in texts if len(words := content_words(text)) >= LEAST_WORDS]
     return len(set(said)) < len(said)
+
+
+def astray(task_type: TaskType, answer: str, texts: Sequence[str]) -> bool:
+    """Whether an answer to a question says something that only answers to other questions bear out.
+
+    Rows that resemble each other share words, not always a question. Only ``qa`` is looked at.
+    """
+    item = parse(task_type, answer)
+    if not isinstance(item, QA):
+        return False
+    asked = content_words(item.question)
+    same, elsewhere = list[str](), list[str]()
+    for text in texts:
+        other = parse(task_type, text)
+        if not isinstance(other, QA):
+            continue
+        words = content_words(other.question)
+        (same if len(words & asked) >= SAME_QUESTION * len(words) else elsewhere).append(other.answer)
+    here, there = Sources(TaskType.PARA, same), Sources(TaskType.PARA, elsewhere)
+    body = [fact for fact in claims(task_type, answer) if fact.part == "body"]
+    return any(there.support(claim) and not here.support(claim) for claim in body)
 
 
 def _fallback(extracted: Distillate | Failure, reason: str) -> Distillate | Failure:

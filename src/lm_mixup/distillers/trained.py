@@ -30,6 +30,8 @@ REPETITION_PENALTY = 1.0
 """None: distilling is copying, most of it, and a penalty makes the model change names to avoid repeating them."""
 SLOTS = 16
 """Prompts that an engine answers at a time. Answers do not depend on it, but for the time they take."""
+LOOKUP = 5
+"""Tokens that an engine guesses ahead: distilling is copying, most of it."""
 _ADAPTER = "adapter_model.safetensors"
 _OTHERWISE = (
     "merge it with PEFT if it is an adapter, serve it (vLLM, transformers), and give distill.distiller: lm, "
@@ -83,13 +85,19 @@ def distiller(model: Trained, llm: LLM, *, templates: Mapping[str, str] = TEMPLA
     )
 
 
-def checked(model: Trained, llm: LLM, *, templates: Mapping[str, str] = TEMPLATES) -> CheckedDistiller:
-    """The model where its answer holds as much as extraction's and adds nothing, extraction elsewhere."""
+def checked(
+    model: Trained, llm: LLM, *, templates: Mapping[str, str] = TEMPLATES, least_rating: float = 0.0
+) -> CheckedDistiller:
+    """The model where its answer holds as much as extraction's and adds nothing, extraction elsewhere.
+
+    Clusters whose best member is rated below ``least_rating`` are extraction's without asking the model.
+    """
     return CheckedDistiller(
         distiller(model, llm, templates=templates),
         ExtractiveDistiller(templates=templates),
         max_samples=model.max_samples,
         max_tokens=model.max_tokens,
+        least_rating=least_rating,
     )
 
 

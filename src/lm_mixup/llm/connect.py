@@ -31,6 +31,7 @@ def connect(
     timeout_s: float = 120.0,
     max_attempts: int = 8,
     batch_size: int = 1,
+    lookup: int = 0,
     context_tokens: int | None = None,
     budget: Budget = _NO_CAPS,
     price_in: float | None = None,
@@ -40,10 +41,11 @@ def connect(
 
     ``api_key`` is for endpoints; ``cache_dir`` is where named models are kept (a name without it is an error);
     ``concurrency``, the limits a minute, ``timeout_s`` and ``max_attempts`` are for endpoints, ``batch_size`` for local
-    models; ``offline`` answers from the ledger alone (endpoints) and fetches nothing. ``context_tokens`` is the model's
-    window, where it is known better than the model itself says. ``budget`` caps what may be spent; ``price_in`` and
-    ``price_out`` are US dollars per million tokens of an endpoint's model (None: looked up, see
-    :mod:`lm_mixup.llm.prices`).
+    models; ``lookup`` is how many tokens openvino guesses ahead where it answers several prompts at a time
+    (:mod:`lm_mixup.llm.openvino_slots`); ``offline`` answers from the ledger alone (endpoints) and fetches nothing.
+    ``context_tokens`` is the model's window, where it is known better than the model itself says. ``budget`` caps what
+    may be spent; ``price_in`` and ``price_out`` are US dollars per million tokens of an endpoint's model (None: looked
+    up, see :mod:`lm_mixup.llm.prices`).
 
     Raises :class:`RecipeError` for a spec that cannot be read, and what the adapter raises.
     """
@@ -84,7 +86,9 @@ def connect(
         if batch_size > 1:
             from lm_mixup.llm.openvino_slots import OpenVINOSlots
 
-            return OpenVINOSlots(path, ledger=ledger, slots=batch_size, context_tokens=context_tokens, budget=budget)
+            return OpenVINOSlots(
+                path, ledger=ledger, slots=batch_size, lookup=lookup, context_tokens=context_tokens, budget=budget
+            )
         from lm_mixup.llm.openvino import OpenVINO
 
         return OpenVINO(path, ledger=ledger, context_tokens=context_tokens, budget=budget)

@@ -6,6 +6,11 @@ a prompt that is read in pieces sees its own beginning in the cache's 8 bits, an
 and so does a beginning that is taken over from another prompt. So here every engine has one thread, prompts are read
 whole, nothing is shared between prompts, and the cores are used by engines side by side. Measured bit for bit in
 ``docs/distillers/trained.md``. An engine is fed as its prompts are done, so that none waits for the longest of a batch.
+
+With ``lookup`` an engine guesses: where the last words of an answer stand in its prompt or earlier in itself, what
+follows them there is checked in one pass with the next token, and kept as far as the model would have written it.
+Distilling is copying, most of it, so that many steps write several tokens. The guesses come from the prompt and its
+own answer alone.
 """
 
 from __future__ import annotations
@@ -45,13 +50,16 @@ _WINDOW_TOKENS = 8192
 _ROUNDS = 4
 """Prompts given to the engines at a time, in slots: more keep the slots full, fewer are lost to a kill."""
 _ALWAYS: Mapping[str, Any] = MappingProxyType({"INFERENCE_NUM_THREADS": 1})
+_LOOKUP_WORDS = 3
+"""Tokens at an answer's end that are looked up, at most: the longest that are found count."""
 
 
 class _Work:
     """Prompts that share all settings, and their answers by position, as far as there are any."""
 
-    def __init__(self, config: Any, slots: int, stopped: threading.Event) -> None:
+    def __init__(self, config: Any, slots: int, stopped: threading.Event, *, guess: bool) -> None:
         self.config = config
+        self.guess = guess
         self.slots = slots
         self.stopped = stopped
         self.waiting: deque[tuple[int, Any]] = deque()
@@ -71,7 +79,9 @@ class OpenVINOSlots:
 
     ``engines`` of one thread each (None: one for each core of the process, at most :data:`MAX_ENGINES`) answer
     ``slots`` prompts at a time; answers depend on neither number. With a temperature above 0 an engine answers one at
-    a time. The other settings are those of :class:`lm_mixup.llm.openvino.OpenVINO`, and so are the errors.
+    a time. ``lookup`` is how many tokens are guessed ahead in greedy answers without a penalty, a stop or a schema (0:
+    none); others need an engine of the plain kind, which is made when they come. The other settings are those of
+    :class:`lm_mixup.llm.openvino.OpenVINO`, and so are the errors.
     """
 
     def __init__(
@@ -81,6 +91,7 @@ class OpenVINOSlots:
         ledger: Ledger | None = None,
         slots: int = 16,
         engines: int | None = None,
+        lookup: int = 0,
         context_tokens: int | None = None,
         budget: Budget = _NO_CAPS,
         properties: Mapping[str, Any] = MappingProxyType({}),
@@ -93,9 +104,14 @@ class OpenVINOSlots:
         self._budget = budget
         self._properties = {**properties, **_ALWAYS}
         self.context_tokens = context_tokens or window_of(self.path) or _WINDOW_TOKENS
-        self._ready = [self._engine()]
-        self._tokenizer = chat_tokenizer(path, self._ready[0])
-        self._key = "openvino-slots:" + digest([files_digest(self.path), dict(properties)])[:16]
+        self._lookup = lookup
+        first = self._engine(guess=lookup > 0)
+        self._ready: dict[bool, list[Any]] = {lookup > 0: [first], lookup == 0: []}
+        self._tokenizer = chat_tokenizer(path, first)
+        parts: list[object] = [files_digest(self.path), dict(properties)]
+        if lookup:
+            parts.append(["lookup", lookup, _LOOKUP_WORDS])
+        self._key = "openvino-slots:" + digest(parts)[:16]
 
     @property
     def key(self) -> str:
@@ -122,14 +138,18 @@ class OpenVINOSlots:
         """How many tokens the model makes of a text."""
         return int(self._tokenizer.encode(text, add_special_tokens=False).input_ids.shape[1])
 
-    def _engine(self) -> Any:
+    def _engine(self, *, guess: bool) -> Any:
+        """A new engine; ``guess``: of the kind that looks up what may come next."""
         scheduler = self._genai.SchedulerConfig()
         scheduler.max_num_seqs = self._slots
-        scheduler.max_num_batched_tokens = self.context_tokens
-        scheduler.dynamic_split_fuse = False  # prompts are read whole
+        # prompts are read whole: either nothing else is computed beside them, or there is room for all of them
+        scheduler.max_num_batched_tokens = self.context_tokens * (self._slots + 1 if guess else 1)
+        # guesses that are not checked in the very next step are taken for checked ones: no step may leave an answer out
+        scheduler.dynamic_split_fuse = guess
         scheduler.enable_prefix_caching = False
+        properties = {**self._properties, "prompt_lookup": True} if guess else self._properties
         try:
-            return self._genai.ContinuousBatchingPipeline(str(self.path), scheduler, "CPU", self._properties)
+            return self._genai.ContinuousBatchingPipeline(str(self.path), scheduler, "CPU", properties)
         except RuntimeError as error:
             raise not_loaded(self.path, error) from error
 
@@ -137,7 +157,11 @@ class OpenVINOSlots:
         """The answers to prompts that share all settings."""
         room = self.context_tokens - batch[0].max_tokens
         slots = 1 if batch[0].temperature > 0 else self._slots
-        work = _Work(generation_config(self._genai, batch[0]), slots, stopped)
+        guess = self._lookup > 0 and _plain(batch[0])
+        config = generation_config(self._genai, batch[0])
+        if guess:
+            config.num_assistant_tokens, config.max_ngram_size = self._lookup, _LOOKUP_WORDS
+        work = _Work(config, slots, stopped, guess=guess)
         for i, prompt in enumerate(batch):
             ids = self._tokenizer.encode(chat_text(self._tokenizer, prompt), add_special_tokens=False).input_ids
             if ids.shape[1] > room:
@@ -158,18 +182,18 @@ class OpenVINOSlots:
     def _answer(self, work: _Work) -> None:
         """Answer what waits with one engine, together with the other threads that do."""
         try:
-            engine = self._idle()
+            engine = self._idle(work.guess)
             self._feed(engine, work)
         except (RuntimeError, ModelError) as error:  # the engine may hold half-done requests: it is not used again
             work.errors.append(error)
         else:
-            self._ready.append(engine)
+            self._ready[work.guess].append(engine)
 
-    def _idle(self) -> Any:
+    def _idle(self, guess: bool) -> Any:
         try:
-            return self._ready.pop()
+            return self._ready[guess].pop()
         except IndexError:
-            return self._engine()
+            return self._engine(guess=guess)
 
     def _feed(self, engine: Any, work: _Work) -> None:
         """Keep the engine's slots full until nothing waits, or the work is stopped."""
@@ -201,3 +225,8 @@ class OpenVINOSlots:
         if handle.get_status() == self._genai.GenerationStatus.RUNNING:
             return None
         return "length" if cut else "stop"
+
+
+def _plain(prompt: Prompt) -> bool:
+    """Whether each token of an answer is the likeliest one, with no further condition."""
+    return prompt.temperature == 0 and prompt.repetition_penalty == 1 and not prompt.stop and prompt.schema is None
