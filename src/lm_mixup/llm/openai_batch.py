@@ -167,13 +167,14 @@ class OpenAIBatch:
         """
         refused: BudgetError | None = None
         for lines in self._parts(asked):
-            worst, refused = await self._reserve(lines)
-            if not worst:
+            granted, refused = await self._reserve(lines)
+            if not granted:
                 break
+            worst = [(line.request, reserved) for line, reserved in granted]
             batch = Batch(uuid.uuid4().hex, None, self.key, self._endpoint.base_url)
             await self._ledger.open([_fetching(batch)])  # until it has its id, nobody else is to look for it
             await self._ledger.batches.begin(batch, worst)
-            id_ = await self._files.create(http, b"".join(line.text for line in lines[: len(worst)]), batch.token)
+            id_ = await self._files.create(http, b"".join(line.text for line, _ in granted), batch.token)
             await self._ledger.batches.handed_over(batch.token, id_)
             await self._ledger.release([_fetching(batch)])
             _log.info("batch %s: %d requests handed over", id_, len(worst))
@@ -181,26 +182,21 @@ class OpenAIBatch:
                 break
         return refused
 
-    async def _reserve(self, lines: Sequence[_Line]) -> tuple[list[tuple[Request, Reservation]], BudgetError | None]:
-        """The worst cases of the first lines, as many as the caps allow, and the error that the next one met."""
-        granted: list[tuple[Request, Reservation]] = []
-        refused: BudgetError | None = None
+    async def _reserve(self, lines: Sequence[_Line]) -> tuple[list[tuple[_Line, Reservation]], BudgetError | None]:
+        """The lines that the caps allow, with their worst cases, and the error that another met."""
+        granted: list[tuple[_Line, Reservation]] = []
         for start in range(0, len(lines), _TOGETHER):
             some = lines[start : start + _TOGETHER]
             asked = (
                 self._purse.reserve_now(line.request.key, len(line.text) + TEMPLATE_TOKENS, line.prompt.max_tokens)
                 for line in some
             )
-            for line, got in zip(some, await asyncio.gather(*asked), strict=True):
-                if isinstance(got, BudgetError):
-                    refused = refused or got
-                elif refused:
-                    self._purse.give_back(got)  # smaller than the one that was refused, and after it
-                else:
-                    granted.append((line.request, got))
+            answers = await asyncio.gather(*asked)
+            granted += [(line, got) for line, got in zip(some, answers, strict=True) if isinstance(got, Reservation)]
+            refused = [got for got in answers if isinstance(got, BudgetError)]
             if refused:
-                break
-        return granted, refused
+                return granted, refused[0]
+        return granted, None
 
     def _parts(self, asked: Sequence[tuple[Request, Prompt]]) -> Iterator[list[_Line]]:
         """Lines in parts that fit into one batch."""
