@@ -77,3 +77,10 @@ def test_an_adapter_is_trained_further(tiny, mixture, tmp_path):
     told = json.loads((tmp_path / "second" / "lm_mixup.json").read_text())
     assert told["base"] == str(tiny)
     assert (told["begun_with"]["folder"], told["begun_with"]["steps"]) == ("first", golden.STEPS)
+
+
+def test_a_model_trained_further_on_shorter_rows_still_reads_what_it_read(tiny, mixture, tmp_path):
+    golden.sft_lines(tiny, mixture, tmp_path / "first")
+    golden.sft_lines(tmp_path / "first", mixture, tmp_path / "second", **{"data.max_tokens": 1500})
+    told = json.loads((tmp_path / "second" / "lm_mixup.json").read_text())
+    assert (told["max_tokens"], told["recipe"]["data"]["max_tokens"]) == (2000, 1500)

@@ -46,6 +46,11 @@ def write_artefact(
     else:
         model.save_pretrained(out)
         trainer.processing_class.save_pretrained(out)
+    # trained further on shorter rows, a model still reads what it read before
+    widest = {
+        name: max(value, (begun_with or {}).get(name, 0))
+        for name, value in (("max_samples", recipe.data.max_variants), ("max_tokens", recipe.data.max_tokens))
+    }
     told = {
         "format": 1,
         "lm_mixup": __version__,
@@ -55,8 +60,7 @@ def write_artefact(
         "prompt": "compact",
         "prompt_digest": compact_digest(),
         "cot": recipe.data.cot,
-        "max_samples": recipe.data.max_variants,
-        "max_tokens": recipe.data.max_tokens,
+        **widest,
         "data": Path(data).name,
         "data_digest": rows.digest,
         "rows": len(rows.examples),

@@ -35,7 +35,8 @@ def cold_start(start: Path) -> dict[str, Any]:
 def begun_with(start: Path, told: dict[str, Any]) -> dict[str, Any]:
     """What a training records of the model that it began with."""
     weights = start / (ADAPTER if told["adapter"] else "model.safetensors")
-    return {"folder": start.name, "stage": told["stage"], "sha256": sha256(weights), "steps": told["steps"]}
+    kept = {name: told[name] for name in ("stage", "steps", "max_samples", "max_tokens")}
+    return {"folder": start.name, "sha256": sha256(weights), **kept}
 
 
 @dataclass(frozen=True, slots=True)
