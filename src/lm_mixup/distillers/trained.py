@@ -24,7 +24,7 @@ from lm_mixup.records import digest
 from lm_mixup.task_types import TEMPLATES
 
 DEFAULT = "lm-mixup-135m"
-SHIPPED = MappingProxyType({DEFAULT: Path(__file__).parent / "weights" / "smollm2-135m-v1"})
+SHIPPED = MappingProxyType({DEFAULT: Path(__file__).parent / "weights" / "smollm2-135m-v2"})
 """The models that come with the package, by name."""
 REPETITION_PENALTY = 1.0
 """None: distilling is copying, most of it, and a penalty makes the model change names to avoid repeating them."""
