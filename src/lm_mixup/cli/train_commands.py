@@ -11,9 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from lm_mixup.collaborators import Edge
-    from lm_mixup.ports import Embedder
-    from lm_mixup.raters.library import RatedLibrary
     from lm_mixup.training.recipe import TrainRecipe
 
 Data = Annotated[Path, typer.Option("--data", help="A built or loaded MIXTURE.")]
@@ -71,21 +68,16 @@ def grpo(
 ) -> None:
     """Train on MIXTURE's GRPO part, with rewards."""
     from lm_mixup.raters.learned import independent_judge
-    from lm_mixup.training.begin import cold_start
     from lm_mixup.training.grpo import train_grpo
 
     chosen = _recipe(recipe, settings, None)
-    cold_start(model)
-    edge, embedder = _embedder()
+    given = _given(chosen, data, model)
     folder = train_grpo(
         data,
         out,
         chosen,
-        start=model,
-        cache_dir=edge.cache_dir,
-        embedder=embedder,
-        library=_library(chosen, data, embedder, edge),
-        judge=independent_judge(embedder),
+        **given,
+        judge=independent_judge(given["embedder"]),
         resume=resume,
         max_steps=max_steps,
         progress=_told,
@@ -103,23 +95,11 @@ def winners(
     resume: Resume = False,
 ) -> None:
     """Draw answers to the prompts of MIXTURE's GRPO part and write those that the reward likes best."""
-    from lm_mixup.training.begin import cold_start
     from lm_mixup.training.winners import find_winners
 
     chosen = _recipe(recipe, settings, None)
-    cold_start(model)
-    edge, embedder = _embedder()
     folder = find_winners(
-        data,
-        out,
-        chosen,
-        start=model,
-        cache_dir=edge.cache_dir,
-        embedder=embedder,
-        library=_library(chosen, data, embedder, edge),
-        resume=resume,
-        max_steps=max_steps,
-        progress=_told,
+        data, out, chosen, **_given(chosen, data, model), resume=resume, max_steps=max_steps, progress=_told
     )
     print(f"winners: {folder}")
 
@@ -137,22 +117,10 @@ def preflight(
     """Sample groups and report what GRPO would see; exit code 2 where nothing can be learned."""
     from lm_mixup.errors import InputError
     from lm_mixup.files import write_bytes
-    from lm_mixup.training.begin import cold_start
     from lm_mixup.training.preflight import preflight as look
 
     chosen = _recipe(recipe, settings, None)
-    cold_start(model)
-    edge, embedder = _embedder()
-    report = look(
-        data,
-        chosen,
-        start=model,
-        cache_dir=edge.cache_dir,
-        embedder=embedder,
-        library=_library(chosen, data, embedder, edge),
-        groups=groups,
-        max_steps=max_steps,
-    )
+    report = look(data, chosen, **_given(chosen, data, model), groups=groups, max_steps=max_steps)
     text = json.dumps(report.as_json(), indent=2)
     if out is not None:
         write_bytes(out / "preflight.json", f"{text}\n".encode())
@@ -161,18 +129,18 @@ def preflight(
         raise InputError("nothing can be learned like this: " + "; ".join(report.refused))
 
 
-def _library(recipe: TrainRecipe, data: Path, embedder: Embedder, edge: Edge) -> RatedLibrary | None:
-    from lm_mixup.training.reward import reward_library
-
-    return reward_library(recipe.rewards, data, embedder, cache_dir=edge.cache_dir, seed=recipe.seed)
-
-
-def _embedder() -> tuple[Edge, Embedder]:
+def _given(recipe: TrainRecipe, data: Path, start: Path) -> dict[str, Any]:
+    """What all that samples from a cold start is given; an error before anything costly where there is none."""
     from lm_mixup.collaborators import Edge, make_embedder
     from lm_mixup.recipe import Recipe
+    from lm_mixup.training.begin import cold_start
+    from lm_mixup.training.reward import reward_library
 
-    edge = Edge.of(os.environ)
-    return edge, make_embedder(Recipe(), edge)
+    cold_start(start)
+    cache_dir = (edge := Edge.of(os.environ)).cache_dir
+    embedder = make_embedder(Recipe(), edge)
+    library = reward_library(recipe.rewards, data, embedder, cache_dir=cache_dir, seed=recipe.seed)
+    return {"start": start, "cache_dir": cache_dir, "embedder": embedder, "library": library}
 
 
 def _recipe(name: str | None, settings: list[str] | None, model: str | None) -> TrainRecipe:
