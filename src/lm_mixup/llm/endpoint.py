@@ -107,7 +107,8 @@ class Endpoint:
                 clean = False
                 reply = Fault("stale-answer", "the connection brought the answer to an earlier request once more")
         except TimeoutError:
-            reply = Fault("timeout", f"no answer within {timeout_s:g} s", congestion=True)
+            kind, what = ("no-connection", "connection") if line is None else ("timeout", "answer")
+            reply = Fault(kind, f"no {what} within {timeout_s:g} s", congestion=True)
         except Unreachable as error:
             reply = self._scrubbed(Fault("unreachable", str(error)))
         except BadResponse as error:
