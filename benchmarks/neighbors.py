@@ -5,13 +5,14 @@
     python -m benchmarks.neighbors --vectors V.npy            # any (n, dim) unit rows
     python -m benchmarks.neighbors --n 10000 --json           # one JSON array at the end
     python -m benchmarks.neighbors --growth G.json            # generated rows of all SIZES into G.json, drawn in G.svg
+    OMP_NUM_THREADS=2 python -m benchmarks.neighbors --n 1000000 --threads 2 --only clusters --textbook-rows 0
 
 The textbook runs on at most ``--textbook-rows`` rows (or queries against all rows, for searches) and is scaled to all:
 its seconds are then marked with *. ``same_rows`` sets the quality of ours beside the textbook's on the rows that both
 were given. ``strangers``: the share of rows whose mean cosine to the others of their cluster is below 0.4. ``x graph``
 is our CPU-seconds over those of one plain faiss IVF graph (k = 16, 4 √n cells, 8 probes) of the same vectors in the
-same run. Set OMP_NUM_THREADS=1 for one thread. ``--growth`` goes on where it was interrupted: it measures nothing that
-G.json holds already.
+same run, or nothing where ``--only`` leaves that out. Set OMP_NUM_THREADS=1 for one thread. ``--growth`` goes on where
+it was interrupted: it measures nothing that G.json holds already.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ BANDS = {
 GRAPH_K = 24
 FLOORS = (0.3, 0.4, 0.5, 0.6, 0.7)
 STRANGER = 0.4
+WORKS = ("yardstick", "clusters", "long-tail", "curation", "near-duplicates")
 YARDSTICK, CONTROL = "plain faiss IVF graph", "curation, clean control"
 SIZES = (10_000, 30_000, 50_000, 100_000, 300_000)
 SAID = (
@@ -68,7 +70,7 @@ class Line:
     ours_s: float
     ours_cpu_s: float
     peak_mb: float
-    times_graph: float = 0.0
+    times_graph: float | None = None
     textbook_s: float | None = None
     textbook_cpu_s: float | None = None
     scaled: bool = False
@@ -278,16 +280,21 @@ def run(args: argparse.Namespace) -> list[Line]:
     if args.n and len(vectors) > args.n:
         vectors, groups = vectors[: args.n], None if groups is None else groups[: args.n]
     some = vectors[: args.textbook_rows] if some is None else some
-    _, yardstick = line(YARDSTICK, len(vectors), lambda: plain_faiss_graph(vectors, args.threads))
+    lines = []
+    if "yardstick" in args.only:
+        lines.append(line(YARDSTICK, len(vectors), lambda: plain_faiss_graph(vectors, args.threads))[1])
     graph, first = graph_line(vectors, args.threads)
-    lines = [yardstick, first, *cluster_lines(vectors, graph, groups, some)]
-    lines.append(long_tail_line(vectors, graph, first, args.textbook_rows))
-    if true is not None and observed is not None:
+    lines.append(first)
+    if "clusters" in args.only:
+        lines += cluster_lines(vectors, graph, groups, some)
+    if "long-tail" in args.only:
+        lines.append(long_tail_line(vectors, graph, first, args.textbook_rows))
+    if "curation" in args.only and true is not None and observed is not None:
         lines += curation_lines(vectors, graph, true, observed, args.textbook_rows, args.exact)
-    for threshold in (0.92, 0.85):
+    for threshold in (0.92, 0.85) if "near-duplicates" in args.only else ():
         lines.append(duplicates_line(vectors, args.textbook_rows, threshold))
-    for one in lines:
-        one.times_graph = round(one.ours_cpu_s / yardstick.ours_cpu_s, 2)
+    for one in lines if "yardstick" in args.only else ():
+        one.times_graph = round(one.ours_cpu_s / lines[0].ours_cpu_s, 2)
     return lines
 
 
@@ -321,8 +328,9 @@ def table(lines: list[Line]) -> str:
     for one in lines:
         theirs = "" if one.textbook_s is None else f"{one.textbook_cpu_s:g}{'*' if one.scaled else ''}"
         quality = ", ".join(f"{key} {value}" for key, value in one.quality.items())
+        multiple = "" if one.times_graph is None else f"{one.times_graph:.2f}"
         rows.append(
-            f"{one.work:38} {one.n:8} {one.ours_s:8.2f} {one.ours_cpu_s:8.2f} {one.times_graph:8.2f} {theirs:>14} "
+            f"{one.work:38} {one.n:8} {one.ours_s:8.2f} {one.ours_cpu_s:8.2f} {multiple:>8} {theirs:>14} "
             f"{one.peak_mb:6.0f}  {quality}"
         )
     return "\n".join(rows)
@@ -334,6 +342,7 @@ def main() -> None:
     parser.add_argument("--data", choices=["generated", "mixed_pool"], default="generated")
     parser.add_argument("--vectors", type=Path, help="an .npy file of unit rows instead")
     parser.add_argument("--textbook-rows", type=int, default=4000, help="0: without the textbook")
+    parser.add_argument("--only", choices=WORKS, nargs="+", default=WORKS, help="only these pieces of work")
     parser.add_argument("--exact", action="store_true", help="compare curation with an exact graph above 50,000 rows")
     parser.add_argument("--threads", type=int, default=1, help="of faiss; numpy's are OMP_NUM_THREADS")
     parser.add_argument("--seed", type=int, default=0)
