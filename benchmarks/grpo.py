@@ -8,8 +8,10 @@ steps, and, step by step over the same prompts, how far the first stands above e
 one recipe draw the same prompts at the same step, so that the difference knows nothing of easy and hard prompts.
 Intervals are 95 %, by bootstrap over steps.
 
-The second trains once with all rewards and once without each, from the same cold start, and prints what the watch saw
-on held-out rows before and after. A training that was stopped goes on when the command is given again.
+The second trains once with all rewards and once without each, from the same cold start, and compares them: by the
+rollouts over the same prompts, and by what the watch saw on held-out rows before and after. A training that was stopped
+goes on when the command is given again. ``--only`` makes some of the trainings (``all``, or the reward that is left
+out), so that several can run side by side; the rest of the comparison is then of what is there.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from typing import Any
 import numpy as np
 
 PARTS = ("quality", "alignment", "format", "coverage", "grounding")
+ALL = "all"
 LOOKED_AT = ("reward", *PARTS, "judge", "tokens", "cut", "copied", "distinct")
 _DRAWS = 10_000
 
@@ -132,20 +135,19 @@ def draw(path: Path, folders: Sequence[Path], window: int = 10) -> None:
     figure.savefig(path, format="svg", metadata={"Date": None})
 
 
-def ablate(out: Path, data: Path, model: Path, steps: int, settings: Sequence[str]) -> None:
+def ablate(out: Path, data: Path, model: Path, steps: int, settings: Sequence[str], only: Sequence[str]) -> None:
     """One training with all rewards, one without each."""
-    folders = []
-    for dropped in ("", *PARTS):
-        folder = out / (f"without-{dropped}" if dropped else "all")
-        folders.append(folder)
+    folders = {name: out / (name if name == ALL else f"without-{name}") for name in (ALL, *PARTS)}
+    for name in only:
+        folder = folders[name]
         if (folder / "lm_mixup.json").is_file():
             continue
-        more = [*settings, *([f"rewards.{dropped}=0"] if dropped else [])]
+        more = [*settings, *([f"rewards.{name}=0"] if name != ALL else [])]
         command = ["train", "grpo", "--data", str(data), "--model", str(model), "-o", str(folder), "--recipe", "cpu"]
         options = ["--max-steps", str(steps), *(word for one in more for word in ("--set", one))]
         resume = ["--resume"] if (folder / "train.json").is_file() else []
         subprocess.run([sys.executable, "-m", "lm_mixup", *command, *options, *resume], check=True)
-    table(folders)
+    compare([folder for folder in folders.values() if (folder / "lm_mixup.json").is_file()], None)
 
 
 def main() -> None:
@@ -156,12 +158,13 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--model", type=Path)
     parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--only", nargs="+", choices=(ALL, *PARTS), default=(ALL, *PARTS), help="for --ablate")
     parser.add_argument("--set", action="append", default=[], help="a setting of the recipe, for --ablate")
     args = parser.parse_args()
     if args.ablate:
         if not (args.data and args.model):
             parser.error("--ablate needs --data and --model")
-        ablate(args.ablate, args.data, args.model, args.steps, args.set)
+        ablate(args.ablate, args.data, args.model, args.steps, args.set, args.only)
     elif args.folders:
         compare(args.folders, args.figure)
     else:

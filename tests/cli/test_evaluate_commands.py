@@ -78,6 +78,25 @@ def test_baselines_and_answers_of_a_file_side_by_side(mixture: Path, judge: str,
     assert "SFT" in again
 
 
+def test_answers_from_a_file_are_checked_as_a_trained_models_are(mixture: Path, judge: str, tmp_path: Path) -> None:
+    """The references pass; what has no source, and what is missing, are extraction's."""
+    told = rows()
+    answers = tmp_path / "answers.jsonl"
+    invented = next(row for row in told if row.task_type == "para")
+    said = [
+        {"id": row.id, "answer": "Nobody ever wrote about penguins in Lisbon." if row is invented else row.output}
+        for row in told[1:]
+    ]
+    answers.write_text("".join(json.dumps(line) + "\n" for line in said), encoding="utf-8")
+    out = tmp_path / "out"
+    call(*options(mixture, judge, out), "--distiller", f"given=checked-file:{answers}", "-q")
+    made = {row["id"]: row for row in pq.read_table(out / "rows.parquet").to_pylist()}
+    assert len(made) == 30
+    assert made[told[0].id]["fallback"]
+    assert made[invented.id]["fallback"]
+    assert not all(row["fallback"] for row in made.values())
+
+
 def test_prompted_models_take_part(mixture: Path, judge: str, tmp_path: Path) -> None:
     script = _json(tmp_path / "model.json", {"Sample": "?", "": "<think>x</think><answer>A text.</answer>"})
     made = call(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ MODELS = ("openai", "openai-batch", "openvino", "transformers", "llama-cpp", "sc
 
 DISTILLERS = (
     "extractive, best-source, reference, file:ANSWERS.jsonl, "
+    "checked-file:ANSWERS.jsonl (checked as a trained model's are, extraction where a check fails), "
     "trained:NAME_OR_FOLDER (a model of lm-mixup train, checked, extraction where a check fails), "
     "trained-alone:NAME_OR_FOLDER (without checks), "
     "lm:MODEL or MODEL (a prompted model: openai:NAME@URL, openvino:NAME_OR_PATH, transformers:PATH …), "
@@ -81,6 +83,15 @@ class Specs:
         if kind == "file" and rest:
             answers = Given.read(Path(rest))
             return Entrant(name, answers, answers.said)
+        if kind == "checked-file" and rest:
+            from lm_mixup.distillers.checks import CheckedDistiller
+            from lm_mixup.distillers.extractive import ExtractiveDistiller
+
+            answers = Given.read(Path(rest))  # whoever answered knew its own range
+            return Entrant(
+                name,
+                CheckedDistiller(answers, ExtractiveDistiller(), max_samples=sys.maxsize, max_tokens=sys.maxsize),
+            )
         if kind in ("lm", "compact") and rest:
             return self._prompted(name, rest, "fenced" if kind == "lm" else "compact")
         if kind in ("trained", "trained-alone") and rest:
