@@ -95,13 +95,17 @@ def compare(folders: Sequence[Path], figure: Path | None) -> None:
         for name, value in summary(folder).items():
             print(f"{name:36} {value}")
         print()
-    for other in folders[1:]:
-        for part in ("reward", *PARTS):
-            if gap := above(folders[0], other, part):
-                print(f"{folders[0].name} above {other.name}, {part:10} {gap}")
+    gaps(folders, ("reward", *PARTS))
     table(folders)
     if figure:
         draw(figure, folders)
+
+
+def gaps(folders: Sequence[Path], parts: Sequence[str]) -> None:
+    for other in folders[1:]:
+        for part in parts:
+            if gap := above(folders[0], other, part):
+                print(f"{folders[0].name} above {other.name}, {part:10} {gap}")
 
 
 def table(folders: Sequence[Path]) -> None:
@@ -147,7 +151,9 @@ def ablate(out: Path, data: Path, model: Path, steps: int, settings: Sequence[st
         options = ["--max-steps", str(steps), *(word for one in more for word in ("--set", one))]
         resume = ["--resume"] if (folder / "train.json").is_file() else []
         subprocess.run([sys.executable, "-m", "lm_mixup", *command, *options, *resume], check=True)
-    compare([folder for folder in folders.values() if (folder / "lm_mixup.json").is_file()], None)
+    there = [folder for folder in folders.values() if (folder / "lm_mixup.json").is_file()]
+    gaps(there, PARTS)  # the sums are of other weights
+    table(there)
 
 
 def main() -> None:
