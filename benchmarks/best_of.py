@@ -65,6 +65,7 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--draws", type=int, default=4)
     parser.add_argument("--temperature", type=float, default=1.0)
+    parser.add_argument("--limit", type=int, help="at most so many rows, evenly by type, as evaluate mixture --limit")
     parser.add_argument("--rows-at-once", type=int, default=8)
     parser.add_argument("--threads", type=int)
     args = parser.parse_args()
@@ -77,7 +78,7 @@ def main() -> None:
     scorer = make_scorer(recipe.rewards, embedder, library)
     where = base.trainable(known.base, cache_dir=edge.cache_dir)
     tokenizer = base.load_tokenizer(where)
-    rows = in_range(args.data, known, tokenizer)
+    rows = in_range(args.data, known, tokenizer, args.limit)
     model = base.load_model(where, recipe, adapter=known.folder)
     args.out.mkdir(parents=True, exist_ok=True)
     kept = args.out / "draws.jsonl"
@@ -106,9 +107,9 @@ def main() -> None:
     )
 
 
-def in_range(data: Path, known: Trained, tokenizer: Any) -> tuple[Row, ...]:
+def in_range(data: Path, known: Trained, tokenizer: Any, limit: int | None) -> tuple[Row, ...]:
     """The test rows that the model was made for, as ``evaluate mixture`` takes them."""
-    selection = Selection(min_variants=2, max_variants=known.max_samples, max_tokens=known.max_tokens)
+    selection = Selection(min_variants=2, max_variants=known.max_samples, max_tokens=known.max_tokens, limit=limit)
     return choose(load_mixture(data), selection, token_counter(tokenizer)).rows
 
 
