@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lm_mixup.evaluation.entrants import Entrant
     from lm_mixup.ledger import Ledger
     from lm_mixup.mixture.rows import Row
-    from lm_mixup.ports import LLM, Embedder, Rater
+    from lm_mixup.ports import LLM, Distiller, Embedder, Rater
     from lm_mixup.recipe import LLMSettings
     from lm_mixup.run_folder import Run
 
@@ -80,18 +80,9 @@ class Specs:
             return Entrant(name, BestSource())
         if spec == "reference":
             return Entrant(name, Given.references(rows))
-        if kind == "file" and rest:
+        if kind in ("file", "checked-file") and rest:
             answers = Given.read(Path(rest))
-            return Entrant(name, answers, answers.said)
-        if kind == "checked-file" and rest:
-            from lm_mixup.distillers.checks import CheckedDistiller
-            from lm_mixup.distillers.extractive import ExtractiveDistiller
-
-            answers = Given.read(Path(rest))  # whoever answered knew its own range
-            return Entrant(
-                name,
-                CheckedDistiller(answers, ExtractiveDistiller(), max_samples=sys.maxsize, max_tokens=sys.maxsize),
-            )
+            return Entrant(name, answers, answers.said) if kind == "file" else self._checked(name, answers)
         if kind in ("lm", "compact") and rest:
             return self._prompted(name, rest, "fenced" if kind == "lm" else "compact")
         if kind in ("trained", "trained-alone") and rest:
@@ -113,6 +104,15 @@ class Specs:
             repetition_penalty=self._decoding.repetition_penalty,
         )
         return Entrant(name, distiller, heard.said)
+
+    def _checked(self, name: str, answers: Distiller) -> Entrant:
+        from lm_mixup.distillers.checks import CheckedDistiller
+        from lm_mixup.distillers.extractive import ExtractiveDistiller
+        from lm_mixup.evaluation.entrants import Entrant
+
+        any_size = sys.maxsize  # whoever answered knew its own range
+        checked = CheckedDistiller(answers, ExtractiveDistiller(), max_samples=any_size, max_tokens=any_size)
+        return Entrant(name, checked)
 
     def _trained(self, name: str, model: str, *, alone: bool) -> Entrant:
         from lm_mixup.distillers import trained

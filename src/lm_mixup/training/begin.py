@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,12 @@ from typing import Any
 import orjson
 
 from lm_mixup.errors import RecipeError
+from lm_mixup.rewards import Rollout
 from lm_mixup.training import base
 from lm_mixup.training.artefact import ADAPTER
 from lm_mixup.training.base import sha256
-from lm_mixup.training.data import Examples, examples, token_counter
+from lm_mixup.training.data import Example, Examples, examples, token_counter
+from lm_mixup.training.generation import Answer, generate
 from lm_mixup.training.recipe import TrainRecipe
 
 
@@ -56,6 +59,24 @@ class ColdStart:
     def model(self) -> Any:
         """The model, its adapter on it."""
         return base.load_model(self.where, self.recipe, adapter=self.folder if self.told["adapter"] else None)
+
+    def draw(self, model: Any, rows: Sequence[Example], *, batch: int, seed: int) -> tuple[list[Answer], list[Rollout]]:
+        """``grpo.rollouts`` answers to each row, row by row, ``batch`` at a time, and what rewards read of them."""
+        settings = self.recipe.grpo
+        asked = [row for row in rows for _ in range(settings.rollouts)]
+        answers = generate(
+            model,
+            self.tokenizer,
+            [row.prompt for row in asked],
+            max_new_tokens=settings.max_new_tokens,
+            batch=batch,
+            temperature=settings.temperature,
+            seed=seed,
+        )
+        return answers, [
+            Rollout(answer.text, row.task_type, row.reference, row.variants)
+            for answer, row in zip(answers, asked, strict=True)
+        ]
 
 
 def begin(data: Path | str, recipe: TrainRecipe, *, start: Path, cache_dir: Path) -> ColdStart:

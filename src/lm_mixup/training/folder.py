@@ -77,6 +77,11 @@ class Folder:
         """What the watch saw so far (:mod:`lm_mixup.training.watch`)."""
         return _read(self.watch)
 
+    def tell(self, more: Mapping[str, Any]) -> None:
+        """Add what came of it to ``train.json``."""
+        record = self.path / "train.json"
+        write_bytes(record, _json({**orjson.loads(record.read_bytes()), **more}))
+
     def add(self, line: Mapping[str, Any]) -> None:
         """Add a line to the log."""
         with self.log.open("ab") as file:

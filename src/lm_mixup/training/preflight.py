@@ -15,11 +15,11 @@ import numpy as np
 
 from lm_mixup.ports import Embedder
 from lm_mixup.raters.library import RatedLibrary
-from lm_mixup.rewards import Rollout, Scored
+from lm_mixup.rewards import Scored
 from lm_mixup.training import base
 from lm_mixup.training.begin import begin
 from lm_mixup.training.data import Example
-from lm_mixup.training.generation import Answer, generate
+from lm_mixup.training.generation import Answer
 from lm_mixup.training.recipe import GRPOSettings, TrainRecipe
 from lm_mixup.training.reward import make_scorer
 
@@ -99,18 +99,9 @@ def preflight(
     scorer = make_scorer(recipe.rewards, embedder, library)
     model = begun.model()
     started = time.perf_counter()
-    answers = generate(
-        model,
-        tokenizer,
-        [row.prompt for row in rows],
-        max_new_tokens=recipe.grpo.max_new_tokens,
-        batch=recipe.grpo.prompts * recipe.grpo.rollouts,
-        temperature=recipe.grpo.temperature,
-        seed=recipe.seed,
-    )
-    scored = scorer.score(
-        [Rollout(a.text, row.task_type, row.reference, row.variants) for a, row in zip(answers, rows, strict=True)]
-    )
+    at_once = recipe.grpo.prompts * recipe.grpo.rollouts
+    answers, drawn = begun.draw(model, found.examples[:groups], batch=at_once, seed=recipe.seed)
+    scored = scorer.score(drawn)
     rated = time.perf_counter()
     trained = _training_seconds(model, tokenizer, rows, answers, recipe.grpo)
     a_rollout = (rated - started) / len(rows) + trained

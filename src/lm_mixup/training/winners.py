@@ -15,10 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from lm_mixup.errors import PoolError
-from lm_mixup.files import write_bytes
 from lm_mixup.mixture.rows import make_row, write_parquet
 from lm_mixup.ports import Embedder
 from lm_mixup.raters.library import RatedLibrary
@@ -27,7 +24,6 @@ from lm_mixup.training.begin import ColdStart, begin, begun_with
 from lm_mixup.training.data import Example
 from lm_mixup.training.faults import explained
 from lm_mixup.training.folder import Folder
-from lm_mixup.training.generation import generate
 from lm_mixup.training.recipe import TrainRecipe
 from lm_mixup.training.reward import make_scorer
 
@@ -81,26 +77,13 @@ def find_winners(
 
 
 def _batch(model: Any, begun: ColdStart, rows: Sequence[Example], score: Score, seed: int) -> dict[str, Any]:
-    settings = begun.recipe.grpo
-    asked = [row for row in rows for _ in range(settings.rollouts)]
-    answers = generate(
-        model,
-        begun.tokenizer,
-        [row.prompt for row in asked],
-        max_new_tokens=settings.max_new_tokens,
-        batch=len(asked),
-        temperature=settings.temperature,
-        seed=seed,
-    )
-    rollouts = [
-        Rollout(answer.text, row.task_type, row.reference, row.variants)
-        for answer, row in zip(answers, asked, strict=True)
-    ]
-    scored = score(rollouts)
-    groups = [scored[i : i + settings.rollouts] for i in range(0, len(scored), settings.rollouts)]
+    each = begun.recipe.grpo.rollouts
+    scored = score(begun.draw(model, rows, batch=len(rows) * each, seed=seed)[1])
+    groups = [scored[i : i + each] for i in range(0, len(scored), each)]
     chosen = {row.id: winner(group) for row, group in zip(rows, groups, strict=True)}
-    totals = [one.total for one in scored if one.total is not None]
-    best = [max(t for one in g if (t := one.total) is not None) for g in groups if any(o.total is not None for o in g)]
+    worth = [[one.total for one in group if one.total is not None] for group in groups]
+    totals = [total for group in worth for total in group]
+    best = [max(group) for group in worth if group]
     return {
         "mean": sum(totals) / len(totals) if totals else None,
         "best": sum(best) / len(best) if best else None,
@@ -137,7 +120,5 @@ def _write(folder: Folder, begun: ColdStart, lines: Sequence[Mapping[str, Any]])
         raise PoolError(f"{folder.path}: no prompt has a winner; lm-mixup train preflight says what is the matter")
     write_parquet(folder.path / "sft.parquet", rows)
     left_out = sum((Counter(line["left_out"]) for line in lines), Counter())
-    record = orjson.loads((folder.path / "train.json").read_bytes())
-    record |= {"rows": len(rows), "left_out": dict(left_out), "prompts": len(rows) + left_out.total()}
-    write_bytes(folder.path / "train.json", orjson.dumps(record, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
+    folder.tell({"rows": len(rows), "left_out": dict(left_out), "prompts": len(rows) + left_out.total()})
     return folder.path
