@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from lm_mixup.collaborators import Edge, make_embedder
+from lm_mixup.distillers.drafts import asked_of
 from lm_mixup.distillers.trained import Trained, load
 from lm_mixup.evaluation.rows import Selection, choose
 from lm_mixup.mixture.load import load_mixture
 from lm_mixup.mixture.rows import Row
-from lm_mixup.prompts.compact import compact
 from lm_mixup.recipe import Recipe
 from lm_mixup.records import TaskType
 from lm_mixup.rewards import Rollout, Scorer
@@ -38,9 +38,11 @@ REWARDS = {"coverage": 0.4, "grounding": 0.3, "quality": 0.2, "format": 0.1, "al
 NEW_TOKENS = 256
 
 
-def answers_to(model: Any, tokenizer: Any, rows: Sequence[Row], draws: int, temperature: float, seed: int) -> list[str]:
+def answers_to(
+    model: Any, tokenizer: Any, rows: Sequence[Row], draws: int, temperature: float, seed: int, *, drafts: bool
+) -> list[str]:
     """Row by row: the greedy answer, then the drawn ones."""
-    prompts = [compact(TaskType(row.task_type), row.variants) for row in rows]
+    prompts = [asked_of(TaskType(row.task_type), row.variants, drafts=drafts) for row in rows]
     greedy = generate(model, tokenizer, prompts, max_new_tokens=NEW_TOKENS, batch=len(rows))
     asked = [prompt for prompt in prompts for _ in range(draws)]
     drawn = generate(
@@ -85,7 +87,7 @@ def main() -> None:
     done = [json.loads(line) for line in kept.read_text().splitlines()] if kept.is_file() else []
     for start in range(len(done), len(rows), args.rows_at_once):
         part = rows[start : start + args.rows_at_once]
-        said = answers_to(model, tokenizer, part, args.draws, args.temperature, start)
+        said = answers_to(model, tokenizer, part, args.draws, args.temperature, start, drafts=known.drafts)
         totals = worth(scorer, part, said)
         each = args.draws + 1
         lines = [

@@ -4,6 +4,7 @@ import pytest
 
 from lm_mixup.distillers.checks import CheckedDistiller, astray, says_twice
 from lm_mixup.distillers.extractive import ExtractiveDistiller
+from lm_mixup.distillers.lm import estimate_tokens, member_text
 from lm_mixup.records import Cluster, Distillate, Failure, Message, Sample, TaskType
 
 IRON = "Iron is sold by the pound in Leeds."
@@ -81,6 +82,16 @@ def test_the_model_is_not_asked_beyond_its_range():
     assert model.asked == ["fine"]
     assert [("[fallback: " in m.think) for m in made] == [True, True, True, False]
     assert [m.id for m in made] == ["many", "german", "long", "fine"]
+
+
+def test_a_model_that_is_shown_a_draft_reads_it_too():
+    fits = cluster(name="fits")
+    (extracted,) = ExtractiveDistiller().distill([fits])
+    exact = sum(estimate_tokens(text) for text in (*map(member_text, fits.samples), extracted.answer))
+    assert distil(f"{IRON} {MARKET}", [fits], max_tokens=exact)[1].asked == ["fits"]
+    (made,), model = distil(f"{IRON} {MARKET}", [fits], drafted=True, max_tokens=exact)
+    assert model.asked == []
+    assert f"and the model reads {exact}]" in made.think
 
 
 def test_a_cluster_without_a_row_good_enough_is_extractions_and_says_why():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,7 @@ from lm_mixup.distillers.lm import LMDistiller
 from lm_mixup.errors import InputError, PoolError
 from lm_mixup.evaluation.rows import Selection, choose, cluster_of, samples_of
 from lm_mixup.llm.scripted import Scripted
-from lm_mixup.mixture.rows import make_row
+from lm_mixup.mixture.rows import articles_of, make_row, read_articles, write_articles
 from lm_mixup.prompts import Messages
 from lm_mixup.prompts.compact import completion
 from lm_mixup.records import TaskType
@@ -64,6 +65,24 @@ def test_rows_that_no_training_meets() -> None:
         row("another part", "four", "sft", False),
     ]
     assert [r.output for r in choose(every, Selection(split="grpo-rest")).rows] == ["far from it"]
+
+
+def test_rows_of_articles_that_a_training_met_are_left_out(tmp_path: Path) -> None:
+    def row(name: str, group: str):  # type: ignore[no-untyped-def]
+        return make_row(TaskType.PARA, ["a", "b"], name, split="grpo", group=group, id=name)
+
+    every = [row("met", "one"), row("half of it met", "two\nthree"), row("alone, met", ""), row("new", "four\nfive")]
+    write_articles(tmp_path, articles_of([("one\ntwo", "x"), ("", "alone, met")]))
+    met = read_articles(tmp_path)
+    assert met == {"one", "two", "alone, met"}
+    chosen = choose(every, Selection(split="grpo", met=met))
+    assert [r.output for r in chosen.rows] == ["new"]
+    assert chosen.left_out == {"met-in-training": 3}
+    with pytest.raises(InputError, match=r"expected articles\.json, which lm-mixup train writes"):
+        read_articles(tmp_path / "elsewhere")
+    (tmp_path / "articles.json").write_text('{"one": 1}')
+    with pytest.raises(InputError, match="expected a list of articles' names"):
+        read_articles(tmp_path)
 
 
 def test_rows_too_long_in_tokens_are_left_out() -> None:

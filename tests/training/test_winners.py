@@ -4,8 +4,11 @@ import json
 
 import pytest
 
+from lm_mixup.errors import RecipeError
+from lm_mixup.mixture.rows import articles_of, read_articles
 from lm_mixup.rewards import Scored
 from lm_mixup.training.winners import NO_FORM, NO_SPREAD, NOT_SCORED, winner
+from tests.training.conftest import rows
 
 
 def one(total, answer="a", form=1.0):
@@ -61,6 +64,16 @@ def search(tiny, mixture, tmp_path, monkeypatch):
     return run
 
 
+def test_a_cold_start_that_was_shown_drafts_is_shown_them_on(search, tmp_path):
+    search("whole")
+    file = tmp_path / "sft" / "lm_mixup.json"
+    told = json.loads(file.read_text())
+    assert told["drafts"] is False
+    file.write_text(json.dumps(told | {"drafts": True}))
+    with pytest.raises(RecipeError, match=r"with drafts: expected data\.drafts=true, got false"):
+        search("part")
+
+
 def test_a_killed_search_goes_on_to_the_same_rows(search):
     from lm_mixup.mixture.load import load_mixture
 
@@ -73,6 +86,9 @@ def test_a_killed_search_goes_on_to_the_same_rows(search):
     assert load_mixture(part) == load_mixture(whole)
     told = json.loads((whole / "train.json").read_text())
     assert told["rows"] == len(load_mixture(whole))
+    assert read_articles(part.parent / "sft") == articles_of(
+        (row.group, row.id) for row in rows() if row.split == "sft"
+    )
     assert told["prompts"] == 12 == told["rows"] + sum(told["left_out"].values())
     lines = [json.loads(line) for line in (part / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(1, 7))

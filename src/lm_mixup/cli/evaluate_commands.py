@@ -42,6 +42,15 @@ MaxTokens = Annotated[
 Tokenizer = Annotated[
     str, typer.Option("--tokenizer", help="Who counts them: a model's name, a GGUF file or a tokenizer.json.")
 ]
+UnmetBy = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--unmet-by",
+        metavar="FOLDER",
+        help="Leave out rows of articles that the training in FOLDER met. --split grpo has more others than the test "
+        "part. Repeatable.",
+    ),
+]
 MostRows = Annotated[int | None, typer.Option("--limit", min=1, help="At most so many rows, evenly by type.")]
 
 
@@ -64,6 +73,7 @@ def mixture(
     max_tokens: MaxTokens = None,
     tokenizer: Tokenizer = TOKENIZER,
     limit: MostRows = None,
+    unmet_by: UnmetBy = None,
     judge: Annotated[
         list[str] | None,
         typer.Option(
@@ -105,7 +115,8 @@ def mixture(
     resolved = o.recipe_from(recipe, settings, llm__max_usd=max_usd, llm__max_requests=max_requests)
     with Run(out) as run, console.Watch(quiet=quiet) as watch:
         edge = Edge.of(os.environ, watch.download)
-        selection = Selection(split, _types(types), min_variants, max_variants, max_tokens, limit, seed)
+        met = _met(unmet_by)
+        selection = Selection(split, _types(types), min_variants, max_variants, max_tokens, limit, seed, met)
         rows = _choose(data, selection, tokenizer, edge)
         embedder = remembering(make_embedder(resolved, edge), run)
         longest = max_new_tokens or min(MOST_NEW_TOKENS, max_tokens or MOST_NEW_TOKENS)
@@ -122,7 +133,7 @@ def mixture(
             watcher=watch,
             tell=(lambda _: None) if quiet else lambda told: console.err.print(told, markup=False, soft_wrap=True),
         )
-        about = _about(selection, data, tokenizer, longest, repetition_penalty)
+        about = _about(selection, unmet_by, data, tokenizer, longest, repetition_penalty)
         report.write(found, out, about)
         drawn = _draw(found, out / "figure.svg")
     if as_json:
@@ -144,6 +155,10 @@ def prompts(
     max_tokens: MaxTokens = None,
     tokenizer: Tokenizer = TOKENIZER,
     limit: MostRows = None,
+    unmet_by: UnmetBy = None,
+    drafts: Annotated[
+        bool, typer.Option("--drafts", help="Show extraction's draft, as to models trained with data.drafts.")
+    ] = False,
     seed: Annotated[int, typer.Option("--seed", help="Of the draw of rows (--limit).")] = 0,
 ) -> None:
     """Write what a trained model is asked about each row: ``id`` and ``messages``, a JSON object a line.
@@ -153,19 +168,30 @@ def prompts(
     import os
 
     from lm_mixup.collaborators import Edge
+    from lm_mixup.distillers.drafts import asked_of
     from lm_mixup.evaluation.rows import Selection
     from lm_mixup.files import write_bytes
-    from lm_mixup.prompts.compact import compact
     from lm_mixup.records import TaskType
 
-    selection = Selection(split, _types(types), min_variants, max_variants, max_tokens, limit, seed)
+    met = _met(unmet_by)
+    selection = Selection(split, _types(types), min_variants, max_variants, max_tokens, limit, seed, met)
     rows = _choose(data, selection, tokenizer, Edge.of(os.environ)).rows
     lines = [
-        {"id": row.id, "task_type": row.task_type, "messages": compact(TaskType(row.task_type), row.variants)}
+        {
+            "id": row.id,
+            "task_type": row.task_type,
+            "messages": asked_of(TaskType(row.task_type), row.variants, drafts=drafts),
+        }
         for row in rows
     ]
     write_bytes(out, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode())
     print(f"wrote {len(lines):,} prompts to {out}")
+
+
+def _met(folders: list[Path] | None) -> frozenset[str]:
+    from lm_mixup.mixture.rows import read_articles
+
+    return frozenset[str]().union(*map(read_articles, folders or []))
 
 
 def _choose(data: str, selection: Selection, tokenizer: str, edge: Edge) -> Chosen:
@@ -196,12 +222,16 @@ def _counter(name: str, cache_dir: Path) -> CountTokens:
     return counter(Path(name) if Path(name).exists() else resolve(name, cache_dir=cache_dir))
 
 
-def _about(selection: Selection, data: str, tokenizer: str, longest: int, penalty: float) -> dict[str, Any]:
+def _about(
+    selection: Selection, unmet_by: list[Path] | None, data: str, tokenizer: str, longest: int, penalty: float
+) -> dict[str, Any]:
     variants = f"{selection.min_variants}–{selection.max_variants or 'any number'}"
     told: dict[str, Any] = {
         "data": f"{Path(data).name}, split {selection.split}",
         "variants": variants,
     }
+    if unmet_by:
+        told["without articles of"] = ", ".join(folder.name for folder in unmet_by)
     if selection.max_tokens is not None:
         told["longest row"] = f"{selection.max_tokens} tokens, prompt and answer, as {Path(tokenizer).name} counts"
     if selection.limit is not None:

@@ -33,8 +33,9 @@ class CheckedDistiller:
     """Distils with ``model`` and with ``extractive``, and takes the model's distillate where it passes.
 
     The model is asked about clusters in its range alone: at most ``max_samples`` members, in one of
-    ``languages``, and no longer than ``max_tokens`` together with the extractive answer, as ``count_tokens`` counts;
-    and, to save time, only about those whose best member is rated ``least_rating`` or better.
+    ``languages``, and no longer than ``max_tokens`` together with the extractive answer, as ``count_tokens`` counts
+    (and with it a second time where the model is ``drafted``, shown that answer, too); and, to save time, only about
+    those whose best member is rated ``least_rating`` or better.
     ``coverage_margin`` and ``grounding_margin`` (0–1) are how much less than extraction it may hold.
 
     A distillate that is extraction's carries ``[fallback: reason]`` in its ``think``.
@@ -51,6 +52,7 @@ class CheckedDistiller:
         coverage_margin: float = 0.0,
         grounding_margin: float = 0.0,
         least_rating: float = 0.0,
+        drafted: bool = False,
         count_tokens: Callable[[str], int] = estimate_tokens,
     ) -> None:
         self._model = model
@@ -61,6 +63,7 @@ class CheckedDistiller:
         self._coverage_margin = coverage_margin
         self._grounding_margin = grounding_margin
         self._least_rating = least_rating
+        self._answers = 2 if drafted else 1
         self._count = count_tokens
 
     @property
@@ -71,6 +74,8 @@ class CheckedDistiller:
         parts: list[object] = [VERSION, self._model.key, self._extractive.key, limits, margins]
         if self._least_rating > 0:
             parts.append(self._least_rating)
+        if self._answers > 1:
+            parts.append("drafted")
         return "checked-" + digest(parts)[:16]
 
     @property
@@ -99,7 +104,8 @@ class CheckedDistiller:
         if best < self._least_rating:
             return f"the best sample is rated {best:.2f}, and the model is asked from {self._least_rating:g} on"
         answer = extracted.answer if isinstance(extracted, Distillate) else ""
-        tokens = sum(self._count(member_text(sample)) for sample in cluster.samples) + self._count(answer)
+        texts = [*map(member_text, cluster.samples), *([answer] * self._answers)]
+        tokens = sum(map(self._count, texts))
         return f"about {tokens} tokens, and the model reads {self._max_tokens}" if tokens > self._max_tokens else ""
 
     def _choice(

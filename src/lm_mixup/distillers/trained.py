@@ -41,7 +41,10 @@ _OTHERWISE = (
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A trained model: its folder, its base, whether it is an adapter on it, and the range it was trained in."""
+    """A trained model: its folder, its base, whether it is an adapter on it, and the range it was trained in.
+
+    ``drafts``: it is shown what extraction made of a cluster, and betters that.
+    """
 
     folder: Path
     base: str
@@ -49,6 +52,7 @@ class Trained:
     adapter: bool
     max_samples: int
     max_tokens: int
+    drafts: bool = False
 
 
 def load(name: str) -> Trained:
@@ -56,16 +60,15 @@ def load(name: str) -> Trained:
     folder = SHIPPED.get(name, Path(name))
     try:
         told: dict[str, Any] = orjson.loads((folder / "lm_mixup.json").read_bytes())
-        model = Trained(
-            folder, told["base"], told["base_sha256"], told["adapter"], told["max_samples"], told["max_tokens"]
-        )
+        names = ("base", "base_sha256", "adapter", "max_samples", "max_tokens")
+        model = Trained(folder, **{name: told[name] for name in names}, drafts=told.get("drafts", False))
         prompts = told["prompt_digest"]
     except (OSError, orjson.JSONDecodeError, KeyError, TypeError) as error:
         raise ModelError(
             f"{name}: expected one of {', '.join(SHIPPED)}, or a folder that lm-mixup train wrote (lm_mixup.json); "
             f"{type(error).__name__}: {error}"
         ) from error
-    if prompts != compact_digest():
+    if prompts != compact_digest(drafts=model.drafts):
         raise ModelError(
             f"{folder}: trained with other prompts than this version of lm-mixup asks with; train it again"
         )
@@ -82,6 +85,7 @@ def distiller(model: Trained, llm: LLM, *, templates: Mapping[str, str] = TEMPLA
         max_input_tokens=model.max_tokens,
         max_new_tokens=model.max_tokens,
         repetition_penalty=REPETITION_PENALTY,
+        drafts=ExtractiveDistiller(templates=templates) if model.drafts else None,
     )
 
 
@@ -98,6 +102,7 @@ def checked(
         max_samples=model.max_samples,
         max_tokens=model.max_tokens,
         least_rating=least_rating,
+        drafted=model.drafts,
     )
 
 

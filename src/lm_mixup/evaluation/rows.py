@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from lm_mixup.errors import InputError, PoolError
-from lm_mixup.mixture.rows import Row
+from lm_mixup.mixture.rows import Row, articles_of
 from lm_mixup.prompts import Messages
 from lm_mixup.prompts.compact import compact, completion
 from lm_mixup.records import UNKNOWN_LANGUAGE, Cluster, Sample, TaskType, digest
@@ -32,7 +32,8 @@ class Selection:
     ``max_variants`` variants (None: any number), whose prompt of a trained model
     (:func:`lm_mixup.prompts.compact.compact`) and answer together have at most ``max_tokens`` tokens (None: any).
     Of those at most ``limit``, evenly by type as far as they go: drawn by ``seed``, and a smaller draw is part of a
-    larger one, so that what was answered for the one serves the other.
+    larger one, so that what was answered for the one serves the other. Rows of the articles in ``met`` are left out:
+    a model has been trained on them.
     """
 
     split: str = "test"
@@ -42,6 +43,7 @@ class Selection:
     max_tokens: int | None = None
     limit: int | None = None
     seed: int = 0
+    met: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,8 @@ def of_split(rows: Sequence[Row], split: str) -> list[Row]:
 def _reason(row: Row, selection: Selection) -> str:
     if row.task_type not in selection.types:
         return "other-type"
+    if articles_of([(row.group, row.id)]) & selection.met:
+        return "met-in-training"
     most = len(row.variants) if selection.max_variants is None else selection.max_variants
     return "" if selection.min_variants <= len(row.variants) <= most else "other-number-of-variants"
 

@@ -13,13 +13,15 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lm_mixup.errors import PoolError
-from lm_mixup.files import replacing
+from lm_mixup.errors import InputError, PoolError
+from lm_mixup.files import replacing, write_bytes
 from lm_mixup.mixture.write import target_id
 from lm_mixup.prompts import load
 from lm_mixup.records import TaskType
 
 SPLITS = ("sft", "grpo", "test")
+ARTICLES = "articles.json"
+"""In a trained model's folder: the articles (a row's ``group``) of all rows that it was trained on."""
 ROW_GROUP = 2048
 JOINT = "\n\n"
 """What parts the variants in an input. No variant of ours holds a blank line."""
@@ -154,6 +156,29 @@ def _json_array(path: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
 
         yield add
         file.write(b"\n]" if parted else b"[]")
+
+
+def articles_of(rows: Iterable[tuple[str, str]]) -> frozenset[str]:
+    """The articles of rows that are given as (group, id): a row without one is an article of its own."""
+    return frozenset(article for group, id in rows for article in (group or id).split("\n"))
+
+
+def write_articles(folder: Path, articles: Iterable[str]) -> None:
+    """Write what a model has met into its folder."""
+    write_bytes(folder / ARTICLES, orjson.dumps(sorted(articles), option=orjson.OPT_INDENT_2))
+
+
+def read_articles(folder: Path) -> frozenset[str]:
+    """The articles that :func:`write_articles` wrote. Raises InputError where there are none."""
+    try:
+        articles = orjson.loads((folder / ARTICLES).read_bytes())
+    except (OSError, orjson.JSONDecodeError) as error:
+        raise InputError(
+            f"{folder}: expected {ARTICLES}, which lm-mixup train writes; {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(articles, list) or not all(isinstance(article, str) for article in articles):
+        raise InputError(f"{folder / ARTICLES}: expected a list of articles' names")
+    return frozenset(articles)
 
 
 _STARTS = {
