@@ -209,6 +209,7 @@ def main() -> None:
     parser.add_argument("--model", default=trained.DEFAULT, help="a shipped name, or a folder of lm-mixup train")
     parser.add_argument("--clusters", type=int, default=300)
     parser.add_argument("--sources", nargs="*", help="of these sources alone")
+    parser.add_argument("--best-from", type=float, default=0.0, help="clusters whose best row is rated this or better")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--engines", type=int, help="engines of one thread (default: one a core)")
     parser.add_argument("--show", type=int, default=0, metavar="N", help="print N clusters with what was made of them")
@@ -228,7 +229,7 @@ def main() -> None:
         known = clusters_of(args.run, embedder, rater)
         if args.sources:
             known = [cluster for cluster in known if cluster.source in args.sources]
-        inside = in_range(checked, known)
+        inside = [c for c in in_range(checked, known) if max(c.ratings) >= args.best_from]
         clusters = draw(inside, args.clusters, args.seed)
         made = {BASE: distil(ExtractiveDistiller(), clusters), ALONE: distil(trained.distiller(model, llm), clusters)}
         made[CHECKED] = distil(checked, clusters)  # its model's answers come from the ledger
