@@ -36,6 +36,8 @@ from lm_mixup.training.reward import make_scorer, reward_library
 
 REWARDS = {"coverage": 0.4, "grounding": 0.3, "quality": 0.2, "format": 0.1, "alignment": 0.0}
 NEW_TOKENS = 256
+Line = dict[str, Any]
+"""A row's id, what was said to it, the greedy answer first, and what each is worth."""
 
 
 def answers_to(
@@ -60,6 +62,36 @@ def worth(scorer: Scorer, rows: Sequence[Row], said: Sequence[str]) -> list[floa
     return [-1.0 if one.total is None else one.total for one in scorer.score(rollouts)]
 
 
+def draw(args: argparse.Namespace, known: Trained, rows: Sequence[Row], tokenizer: Any, where: str) -> list[Line]:
+    """A line a row; those that OUT/draws.jsonl has are not drawn again."""
+    settings = [f"rewards.{name}={value}" for name, value in REWARDS.items()]
+    recipe = load_recipe("cpu", settings, {"model.name": known.base, "threads": args.threads})
+    edge = Edge.of(os.environ)
+    embedder = make_embedder(Recipe(), edge)
+    library = reward_library(recipe.rewards, args.data, embedder, cache_dir=edge.cache_dir, seed=recipe.seed)
+    scorer = make_scorer(recipe.rewards, embedder, library)
+    model = base.load_model(where, recipe, adapter=known.folder)
+    kept, each = args.out / "draws.jsonl", args.draws + 1
+    done: list[Line] = [json.loads(line) for line in kept.read_text().splitlines()] if kept.is_file() else []
+    if any(len(line["said"]) != each for line in done):
+        raise SystemExit(
+            f"{kept}: holds {len(done[0]['said']) - 1} draws a row, {args.draws} are asked for: another folder"
+        )
+    for start in range(len(done), len(rows), args.rows_at_once):
+        part = rows[start : start + args.rows_at_once]
+        said = answers_to(model, tokenizer, part, args.draws, args.temperature, start, drafts=known.drafts)
+        totals = worth(scorer, part, said)
+        lines: list[Line] = [
+            {"id": row.id, "said": said[i * each : (i + 1) * each], "worth": totals[i * each : (i + 1) * each]}
+            for i, row in enumerate(part)
+        ]
+        with kept.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(line) + "\n" for line in lines)
+        done += lines
+        print(f"{len(done)} of {len(rows)} rows", flush=True)
+    return done
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
@@ -72,32 +104,10 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     args = parser.parse_args()
     known = load(args.model)
-    settings = [f"rewards.{name}={value}" for name, value in REWARDS.items()]
-    recipe = load_recipe("cpu", settings, {"model.name": known.base, "threads": args.threads})
-    edge = Edge.of(os.environ)
-    embedder = make_embedder(Recipe(), edge)
-    library = reward_library(recipe.rewards, args.data, embedder, cache_dir=edge.cache_dir, seed=recipe.seed)
-    scorer = make_scorer(recipe.rewards, embedder, library)
-    where = base.trainable(known.base, cache_dir=edge.cache_dir)
+    where = base.trainable(known.base, cache_dir=Edge.of(os.environ).cache_dir)
     tokenizer = base.load_tokenizer(where)
-    rows = in_range(args.data, known, tokenizer, args.limit)
-    model = base.load_model(where, recipe, adapter=known.folder)
     args.out.mkdir(parents=True, exist_ok=True)
-    kept = args.out / "draws.jsonl"
-    done = [json.loads(line) for line in kept.read_text().splitlines()] if kept.is_file() else []
-    for start in range(len(done), len(rows), args.rows_at_once):
-        part = rows[start : start + args.rows_at_once]
-        said = answers_to(model, tokenizer, part, args.draws, args.temperature, start, drafts=known.drafts)
-        totals = worth(scorer, part, said)
-        each = args.draws + 1
-        lines = [
-            {"id": row.id, "said": said[i * each : (i + 1) * each], "worth": totals[i * each : (i + 1) * each]}
-            for i, row in enumerate(part)
-        ]
-        with kept.open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(line) + "\n" for line in lines)
-        done += lines
-        print(f"{len(done)} of {len(rows)} rows", flush=True)
+    done = draw(args, known, in_range(args.data, known, tokenizer, args.limit), tokenizer, where)
     best = [max(range(args.draws + 1), key=lambda i, line=line: (line["worth"][i], -i)) for line in done]
     with (args.out / "answers.jsonl").open("w", encoding="utf-8") as file:
         file.writelines(
