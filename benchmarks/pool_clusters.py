@@ -29,7 +29,7 @@ import numpy as np
 
 from lm_mixup.collaborators import EMBEDDED_MODEL, Edge, make_embedder
 from lm_mixup.distillers import trained
-from lm_mixup.distillers.checks import CheckedDistiller
+from lm_mixup.distillers.checks import CheckedDistiller, alike
 from lm_mixup.distillers.coverage import coverage
 from lm_mixup.distillers.extractive import ExtractiveDistiller
 from lm_mixup.distillers.grounding import grounding
@@ -210,6 +210,7 @@ def main() -> None:
     parser.add_argument("--clusters", type=int, default=300)
     parser.add_argument("--sources", nargs="*", help="of these sources alone")
     parser.add_argument("--best-from", type=float, default=0.0, help="clusters whose best row is rated this or better")
+    parser.add_argument("--alike-from", type=float, default=0.0, help="clusters whose rows share so many words (0–1)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--engines", type=int, help="engines of one thread (default: one a core)")
     parser.add_argument("--show", type=int, default=0, metavar="N", help="print N clusters with what was made of them")
@@ -229,7 +230,11 @@ def main() -> None:
         known = clusters_of(args.run, embedder, rater)
         if args.sources:
             known = [cluster for cluster in known if cluster.source in args.sources]
-        inside = [c for c in in_range(checked, known) if max(c.ratings) >= args.best_from]
+        inside = [
+            c
+            for c in in_range(checked, known)
+            if max(c.ratings) >= args.best_from and alike(list(map(member_text, c.samples))) >= args.alike_from
+        ]
         clusters = draw(inside, args.clusters, args.seed)
         made = {BASE: distil(ExtractiveDistiller(), clusters), ALONE: distil(trained.distiller(model, llm), clusters)}
         made[CHECKED] = distil(checked, clusters)  # its model's answers come from the ledger

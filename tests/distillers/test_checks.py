@@ -1,8 +1,10 @@
 """A trained model is believed where its answer holds as much as extraction's and adds nothing."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from lm_mixup.distillers.checks import CheckedDistiller, astray, says_twice
+from lm_mixup.distillers.checks import CheckedDistiller, alike, astray, says_twice
 from lm_mixup.distillers.extractive import ExtractiveDistiller
 from lm_mixup.distillers.lm import estimate_tokens, member_text
 from lm_mixup.records import Cluster, Distillate, Failure, Message, Sample, TaskType
@@ -92,6 +94,25 @@ def test_a_model_that_is_shown_a_draft_reads_it_too():
     (made,), model = distil(f"{IRON} {MARKET}", [fits], drafted=True, max_tokens=exact)
     assert model.asked == []
     assert f"and the model reads {exact}]" in made.think
+
+
+def test_rows_that_only_resemble_each_other_are_extractions_and_say_why():
+    near, far = cluster((IRON, IRON.lower() + " i think"), name="near"), cluster((IRON, MARKET), name="far")
+    made, model = distil(IRON, [near, far], least_alike=0.6)
+    assert model.asked == ["near"]
+    assert "of their words, and the model is asked from 60% on]" in made[1].think
+
+
+@given(st.lists(st.text("abcdefgh ", max_size=40), max_size=5))
+def test_how_far_texts_are_variants_of_one_thing(texts):
+    assert 0.0 <= alike(texts) <= 1.0
+    assert alike([*texts, *texts]) == pytest.approx(1.0)
+    assert alike(texts) == pytest.approx(alike(texts[::-1]))
+
+
+def test_texts_without_a_word_in_common_are_no_variants():
+    assert alike(["Iron is sold in Bradford.", "Penguins swim well."]) == 0.0
+    assert alike(["Iron is sold in Bradford.", "Iron is sold.", "Bradford"]) == pytest.approx(1.0)
 
 
 def test_a_cluster_without_a_row_good_enough_is_extractions_and_says_why():

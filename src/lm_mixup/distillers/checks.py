@@ -35,7 +35,8 @@ class CheckedDistiller:
     The model is asked about clusters in its range alone: at most ``max_samples`` members, in one of
     ``languages``, and no longer than ``max_tokens`` together with the extractive answer, as ``count_tokens`` counts
     (and with it a second time where the model is ``drafted``, shown that answer, too); and, to save time, only about
-    those whose best member is rated ``least_rating`` or better.
+    those whose best member is rated ``least_rating`` or better, and whose members share ``least_alike`` of their words
+    (:func:`alike`).
     ``coverage_margin`` and ``grounding_margin`` (0–1) are how much less than extraction it may hold.
 
     A distillate that is extraction's carries ``[fallback: reason]`` in its ``think``.
@@ -52,6 +53,7 @@ class CheckedDistiller:
         coverage_margin: float = 0.0,
         grounding_margin: float = 0.0,
         least_rating: float = 0.0,
+        least_alike: float = 0.0,
         drafted: bool = False,
         count_tokens: Callable[[str], int] = estimate_tokens,
     ) -> None:
@@ -63,6 +65,7 @@ class CheckedDistiller:
         self._coverage_margin = coverage_margin
         self._grounding_margin = grounding_margin
         self._least_rating = least_rating
+        self._least_alike = least_alike
         self._answers = 2 if drafted else 1
         self._count = count_tokens
 
@@ -74,6 +77,8 @@ class CheckedDistiller:
         parts: list[object] = [VERSION, self._model.key, self._extractive.key, limits, margins]
         if self._least_rating > 0:
             parts.append(self._least_rating)
+        if self._least_alike > 0:
+            parts.append(["alike", self._least_alike])
         if self._answers > 1:
             parts.append("drafted")
         return "checked-" + digest(parts)[:16]
@@ -103,9 +108,14 @@ class CheckedDistiller:
         best = max(cluster.ratings, default=0.0)
         if best < self._least_rating:
             return f"the best sample is rated {best:.2f}, and the model is asked from {self._least_rating:g} on"
+        texts = [member_text(sample) for sample in cluster.samples]
+        shared = alike(texts)
+        if shared < self._least_alike:
+            return (
+                f"the samples share {shared:.0%} of their words, and the model is asked from {self._least_alike:.0%} on"
+            )
         answer = extracted.answer if isinstance(extracted, Distillate) else ""
-        texts = [*map(member_text, cluster.samples), *([answer] * self._answers)]
-        tokens = sum(map(self._count, texts))
+        tokens = sum(map(self._count, [*texts, *([answer] * self._answers)]))
         return f"about {tokens} tokens, and the model reads {self._max_tokens}" if tokens > self._max_tokens else ""
 
     def _choice(
@@ -129,6 +139,16 @@ class CheckedDistiller:
                 )
         note = f"[checked: holds {held:.0%} of the sources' facts; {supported:.0%} of its claims have a source]"
         return replace(written, think=f"{written.think}\n{note}".strip())
+
+
+def alike(texts: Sequence[str]) -> float:
+    """How far texts are variants of one thing (0–1): the mean share of a text's content words that the others have."""
+    words = [content_words(text) for text in texts]
+    shares = []
+    for i, mine in enumerate(words):
+        others = frozenset[str]().union(*words[:i], *words[i + 1 :])
+        shares.append(len(mine & others) / len(mine) if mine else 1.0)
+    return sum(shares) / len(shares) if shares else 1.0
 
 
 def says_twice(task_type: TaskType, answer: str) -> bool:
