@@ -4,10 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lm_mixup.distillers.checks import CheckedDistiller, alike, astray, says_twice
+from lm_mixup.distillers.checks import MENDED, CheckedDistiller, alike, asked_coverage, astray, says_twice
+from lm_mixup.distillers.coverage import coverage
 from lm_mixup.distillers.extractive import ExtractiveDistiller
 from lm_mixup.distillers.lm import estimate_tokens, member_text
 from lm_mixup.records import Cluster, Distillate, Failure, Message, Sample, TaskType
+from lm_mixup.task_types import Para, to_messages
 
 IRON = "Iron is sold by the pound in Leeds."
 MARKET = "The market opens at nine on Fridays."
@@ -57,10 +59,10 @@ def test_an_answer_that_holds_all_and_adds_nothing_is_taken():
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (IRON, "holds 50% of the facts, this 100%"),
-        (f"{IRON} {MARKET} Wool was taxed in Bradford by King George in 1764.", "claims have a source"),
-        (f"{IRON} The market opens at ten on Fridays.", "[fallback: "),
-        (f"{IRON} {MARKET} {IRON}", "says a sentence twice"),
+        (f"{IRON}\n\n- and so on", "holds 50% of the facts, this 100%"),
+        (f"{IRON}\n\nThe market opens at ten on Fridays.", "says what no sample says: ten"),
+        (f"{IRON}\n\nNo market opens at nine on Fridays.", "claims have a source"),
+        (f"{IRON}\n\n{MARKET}\n\n{IRON}", "says a sentence twice"),
         (None, "gave no distillate: bad-format"),
     ],
 )
@@ -71,6 +73,23 @@ def test_anything_less_is_extractions_and_says_why(answer, reason):
     assert made.messages == extracted.messages != ()
     assert "[fallback: " in made.think
     assert reason in made.think
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        IRON,
+        MARKET,
+        f"{IRON} {MARKET} Wool was taxed in Bradford by King George in 1764.",
+        f"{IRON} The market opens at ten on Fridays.",
+        f"{IRON} {MARKET} {IRON}",
+    ],
+)
+def test_running_text_is_mended_sentence_by_sentence(answer):
+    (made,), _ = distil(answer)
+    assert made.answer == f"{IRON} {MARKET}"
+    assert made.messages == to_messages(Para(made.answer))
+    assert made.think.startswith(f"{MENDED}\n[checked: holds 100%")
 
 
 def test_the_model_is_not_asked_beyond_its_range():
@@ -125,8 +144,10 @@ def test_a_cluster_without_a_row_good_enough_is_extractions_and_says_why():
 
 
 def test_margins_say_how_much_less_will_do():
-    (made,), _ = distil(IRON, coverage_margin=0.5)
-    assert made.answer == IRON
+    lines = f"{IRON}\n\n- so far"
+    assert "[fallback: " in distil(lines)[0][0].think
+    (made,), _ = distil(f"{IRON}\n\n{IRON.lower()[:-9]}", coverage_margin=0.5)
+    assert "[checked: " in made.think
 
 
 def test_a_result_depends_on_its_cluster_alone_and_the_key_on_the_settings():
@@ -179,3 +200,16 @@ def test_the_question_said_again_is_no_answer():
     assert says_twice(TaskType.QA, f"Q: {said}\nA: {said}")
     assert not says_twice(TaskType.QA, f"Q: Who forms partnerships with plants and algae?\nA: {said}")
     assert not says_twice(TaskType.QA, "Q: Is it so?\nA: It is so.")
+
+
+def test_a_multiple_choice_item_asks_its_longest_question_alone():
+    item = "{}\nA) iron\nB) salt\nAnswer: A) iron"
+    texts = [
+        item.format("Q: What is sold in Leeds by the pound? Tell me which, pick one, only one is right."),
+        item.format("Q: Which?"),
+    ]
+    asked = item.format("Q: What is sold in Leeds by the pound?")
+    assert asked_coverage(asked, texts, TaskType.MCQ) == 1.0 > coverage(asked, texts, TaskType.MCQ)
+    assert asked_coverage(texts[1], texts, TaskType.MCQ) < 1.0
+    two = ["Q: Who came?\nA: Anna came.", "Q: What is sold in Leeds?\nA: Iron is sold."]
+    assert asked_coverage(two[0], two, TaskType.QA) == coverage(two[0], two, TaskType.QA) < 1.0

@@ -1,7 +1,8 @@
 """A trained model, checked: what it writes is taken where it holds as much as extraction, and adds nothing.
 
 A small model writes cleaner than extraction, and now and then drops a sentence or invents a word. Both are seen without
-a judge: its answer must hold at least as many of the cluster's facts (:mod:`lm_mixup.distillers.coverage`) as the
+a judge. First its answer is mended sentence by sentence (:mod:`lm_mixup.distillers.mending`). Then it must have no word
+that no member has, hold at least as many of the cluster's facts (:mod:`lm_mixup.distillers.coverage`) as the
 extractive fusion of the same cluster, its claims must have sources (:mod:`lm_mixup.distillers.grounding`) at least as
 often, it must say no sentence twice, and it must not answer one question with what was said to another. Otherwise the
 extractive fusion is taken, and says why.
@@ -9,23 +10,25 @@ extractive fusion is taken, and says why.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from lm_mixup.distillers.coverage import coverage
+from lm_mixup.distillers.coverage import facts_wanted, held_facts
 from lm_mixup.distillers.extractive_words import content_words
 from lm_mixup.distillers.grounding import grounding
 from lm_mixup.distillers.lm import estimate_tokens, member_text
+from lm_mixup.distillers.mending import LEAST_WORDS, invented, mended
 from lm_mixup.distillers.support import Sources, claims
 from lm_mixup.ports import Distiller
 from lm_mixup.records import UNKNOWN_LANGUAGE, Cluster, Distillate, Failure, TaskType, digest
-from lm_mixup.task_types import QA, parse
+from lm_mixup.task_types import QA, TEMPLATES, parse, to_messages
 
-LEAST_WORDS = 4
-"""Shorter facts are not compared: "It was built in 1901" may be said of two things."""
 SAME_QUESTION = 0.5
 """A text asks what an answer asks if the answer's question has so large a share of its question's content words."""
-VERSION = 3
+MENDED = "[mended: sentences left out or taken from the extractive fusion]"
+"""What the ``think`` of a distillate says whose answer is not wholly as the model wrote it."""
+_SHOWN_WORDS = 5
+VERSION = 4
 """Raised when the checks change, so that what was distilled under others is done again."""
 
 
@@ -39,7 +42,8 @@ class CheckedDistiller:
     (:func:`alike`).
     ``coverage_margin`` and ``grounding_margin`` (0–1) are how much less than extraction it may hold.
 
-    A distillate that is extraction's carries ``[fallback: reason]`` in its ``think``.
+    A distillate that is extraction's carries ``[fallback: reason]`` in its ``think``, one that is mended
+    :data:`MENDED`; ``templates`` make a conversation of it.
     """
 
     def __init__(
@@ -55,6 +59,7 @@ class CheckedDistiller:
         least_rating: float = 0.0,
         least_alike: float = 0.0,
         drafted: bool = False,
+        templates: Mapping[str, str] = TEMPLATES,
         count_tokens: Callable[[str], int] = estimate_tokens,
     ) -> None:
         self._model = model
@@ -66,6 +71,7 @@ class CheckedDistiller:
         self._grounding_margin = grounding_margin
         self._least_rating = least_rating
         self._least_alike = least_alike
+        self._templates = dict(templates)
         self._answers = 2 if drafted else 1
         self._count = count_tokens
 
@@ -124,21 +130,48 @@ class CheckedDistiller:
         if isinstance(written, Failure):
             return _fallback(extracted, f"the model gave no distillate: {written.reason}")
         texts = [member_text(sample) for sample in cluster.samples]
-        held, supported = (measure(written.answer, texts, cluster.task_type) for measure in (coverage, grounding))
+        made = self._mended(written, extracted, texts) if isinstance(extracted, Distillate) else written
+        held, supported = (measure(made.answer, texts, cluster.task_type) for measure in (asked_coverage, grounding))
         if isinstance(extracted, Distillate):
-            if says_twice(cluster.task_type, written.answer):
+            if words := sorted(invented(made.answer, [*texts, extracted.answer])):
+                return _fallback(extracted, f"the model says what no sample says: {', '.join(words[:_SHOWN_WORDS])}")
+            if says_twice(cluster.task_type, made.answer):
                 return _fallback(extracted, "the model says a sentence twice")
-            if astray(cluster.task_type, written.answer, texts):
+            if astray(cluster.task_type, made.answer, texts):
                 return _fallback(extracted, "the model answers one question with what was said to another")
-            least, claims = (measure(extracted.answer, texts, cluster.task_type) for measure in (coverage, grounding))
+            least, borne = (
+                measure(extracted.answer, texts, cluster.task_type) for measure in (asked_coverage, grounding)
+            )
             if held < least - self._coverage_margin:
                 return _fallback(extracted, f"the model's holds {held:.0%} of the facts, this {least:.0%}")
-            if supported < claims - self._grounding_margin:
+            if supported < borne - self._grounding_margin:
                 return _fallback(
-                    extracted, f"{supported:.0%} of the model's claims have a source, {claims:.0%} of these"
+                    extracted, f"{supported:.0%} of the model's claims have a source, {borne:.0%} of these"
                 )
         note = f"[checked: holds {held:.0%} of the sources' facts; {supported:.0%} of its claims have a source]"
-        return replace(written, think=f"{written.think}\n{note}".strip())
+        return replace(made, think=f"{made.think}\n{note}".strip())
+
+    def _mended(self, written: Distillate, extracted: Distillate, texts: Sequence[str]) -> Distillate:
+        answer = mended(written.answer, extracted.answer, texts, written.task_type)
+        item = parse(written.task_type, answer)
+        if answer == written.answer or item is None:
+            return written
+        think = f"{written.think}\n{MENDED}".strip()
+        return replace(written, answer=answer, messages=to_messages(item, self._templates), think=think)
+
+
+def asked_coverage(answer: str, texts: Sequence[str], task_type: TaskType) -> float:
+    """:func:`lm_mixup.distillers.coverage.coverage`, where a multiple-choice item asks one thing: its longest question.
+
+    "Pick one" and "What is the answer here?" beside it are no loss.
+    """
+    facts = facts_wanted(texts, task_type)
+    heads = [number for number, fact in enumerate(facts) if fact.part == "head"]
+    spare = set[int]()
+    if task_type is TaskType.MCQ and heads:
+        spare = set(heads) - {max(heads, key=lambda number: len(content_words(facts[number].text)))}
+    wanted = set(range(len(facts))) - spare
+    return len(held_facts(answer, texts, task_type) & wanted) / len(wanted) if wanted else 1.0
 
 
 def alike(texts: Sequence[str]) -> float:

@@ -51,6 +51,16 @@ def coverage(answer: str, variants: Sequence[str], task_type: TaskType) -> float
     return len(keeper.held(answer[:MAX_CHARS])) / len(keeper.facts)
 
 
+def held_facts(answer: str, variants: Sequence[str], task_type: TaskType) -> frozenset[int]:
+    """The numbers of the cluster's facts that an answer holds; which fact is which depends on the cluster alone."""
+    return _keeper(task_type, tuple(variants)).held(answer[:MAX_CHARS])
+
+
+def facts_wanted(variants: Sequence[str], task_type: TaskType) -> Sequence[Fact]:
+    """The cluster's facts, in the order of the numbers of :func:`held_facts`."""
+    return _keeper(task_type, tuple(variants)).facts
+
+
 # the rollouts of a group share their cluster
 @lru_cache(maxsize=_CLUSTERS_KEPT)
 def _keeper(task_type: TaskType, variants: tuple[str, ...]) -> Keeper:

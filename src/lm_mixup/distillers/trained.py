@@ -103,6 +103,7 @@ def checked(
         max_tokens=model.max_tokens,
         least_rating=least_rating,
         drafted=model.drafts,
+        templates=templates,
     )
 
 
