@@ -206,7 +206,7 @@ def test_a_multiple_choice_item_asks_its_longest_question_alone():
     item = "{}\nA) iron\nB) salt\nAnswer: A) iron"
     texts = [
         item.format("Q: What is sold in Leeds by the pound? Tell me which, pick one, only one is right."),
-        item.format("Q: Which?"),
+        item.format("Q: What is the answer here?"),
     ]
     asked = item.format("Q: What is sold in Leeds by the pound?")
     assert asked_coverage(asked, texts, TaskType.MCQ) == 1.0 > coverage(asked, texts, TaskType.MCQ)
