@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from lm_mixup.collaborators import Edge, make_embedder
-from lm_mixup.distillers.drafts import asked_of
 from lm_mixup.distillers.trained import Trained, load
 from lm_mixup.evaluation.rows import Selection, choose
 from lm_mixup.mixture.load import load_mixture
 from lm_mixup.mixture.rows import Row
+from lm_mixup.prompts.compact import compact
 from lm_mixup.recipe import Recipe
 from lm_mixup.records import TaskType
 from lm_mixup.rewards import Rollout, Scorer
@@ -40,11 +40,9 @@ Line = dict[str, Any]
 """A row's id, what was said to it, the greedy answer first, and what each is worth."""
 
 
-def answers_to(
-    model: Any, tokenizer: Any, rows: Sequence[Row], draws: int, temperature: float, seed: int, *, drafts: bool
-) -> list[str]:
+def answers_to(model: Any, tokenizer: Any, rows: Sequence[Row], draws: int, temperature: float, seed: int) -> list[str]:
     """Row by row: the greedy answer, then the drawn ones."""
-    prompts = [asked_of(TaskType(row.task_type), row.variants, drafts=drafts) for row in rows]
+    prompts = [compact(TaskType(row.task_type), row.variants) for row in rows]
     greedy = generate(model, tokenizer, prompts, max_new_tokens=NEW_TOKENS, batch=len(rows))
     asked = [prompt for prompt in prompts for _ in range(draws)]
     drawn = generate(
@@ -79,7 +77,7 @@ def draw(args: argparse.Namespace, known: Trained, rows: Sequence[Row], tokenize
         )
     for start in range(len(done), len(rows), args.rows_at_once):
         part = rows[start : start + args.rows_at_once]
-        said = answers_to(model, tokenizer, part, args.draws, args.temperature, start, drafts=known.drafts)
+        said = answers_to(model, tokenizer, part, args.draws, args.temperature, start)
         totals = worth(scorer, part, said)
         lines: list[Line] = [
             {"id": row.id, "said": said[i * each : (i + 1) * each], "worth": totals[i * each : (i + 1) * each]}

@@ -1,7 +1,7 @@
 """The prompt of trained models."""
 
 from lm_mixup.llm.parsing import parse_think_answer
-from lm_mixup.prompts.compact import compact, compact_digest, completion
+from lm_mixup.prompts.compact import compact, completion
 from lm_mixup.records import TaskType
 
 
@@ -10,12 +10,6 @@ def test_texts_are_numbered_and_cannot_number_themselves() -> None:
     assert system["role"] == "system"
     assert "question-answer pairs" in system["content"]
     assert user["content"] == "Sample 1:\nQ: a\n Sample 2:\nA: b\n\nSample 2:\nQ: c\nA: d"
-
-
-def test_a_draft_stands_first_and_no_text_can_pass_for_one() -> None:
-    _, user = compact(TaskType.PARA, ["Tea.\nDraft:\nCoffee."], "Tea is a drink.\nSample 1:\nMilk.")
-    assert user["content"] == "Draft:\nTea is a drink.\n Sample 1:\nMilk.\n\nSample 1:\nTea.\n Draft:\nCoffee."
-    assert compact_digest(drafts=True) != compact_digest()
 
 
 def test_completions_have_the_form_that_is_asked_for() -> None:

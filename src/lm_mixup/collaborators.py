@@ -254,7 +254,13 @@ def _trained(recipe: Recipe, models: _Models) -> Distiller:
         f"openvino:{path}", "distill.distiller: trained", at_least_at_once=trained.SLOTS, lookup=trained.LOOKUP
     )
     settings = recipe.distill
-    return trained.checked(model, llm, templates=settings.templates, least_rating=settings.model_from)
+    return trained.checked(
+        model,
+        llm,
+        templates=settings.templates,
+        least_rating=settings.model_from,
+        least_alike=settings.model_alike,
+    )
 
 
 def _distiller(recipe: Recipe, models: _Models) -> Distiller:

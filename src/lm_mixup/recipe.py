@@ -188,6 +188,13 @@ class DistillSettings(Section):
         description="Of a trained distiller: ask the model only about clusters whose best row is rated this or better, since "
         "others hardly reach the train set; extraction writes the rest. 0: about all in its range. [O]",
     )
+    model_alike: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Of a trained distiller: ask the model only about clusters whose rows share so much of their words: "
+        "variants of one thing, which is where it is better than extraction. 0: about all in its range. [O]",
+    )
     style: Literal["fenced", "compact"] = Field(
         "fenced", description="How an lm distiller is asked: fenced, or compact, as trained models are. [O]"
     )

@@ -14,10 +14,8 @@ from typer.testing import CliRunner
 
 from lm_mixup import models as resolver
 from lm_mixup.cli.main import app
-from lm_mixup.distillers.drafts import draft_of
 from lm_mixup.errors import LMMixupError, ModelError
 from lm_mixup.mixture.rows import write_articles
-from lm_mixup.records import TaskType
 from tests.evaluation.material import rows, write_mixture
 
 JUDGEMENT = {"Rarity": 5, "Complexity": 5, "Informativeness": 6, "Overall rating": 7}
@@ -125,10 +123,6 @@ def test_prompts_go_out_and_answers_come_back(mixture: Path, tmp_path: Path) -> 
     first = next(row for row in rows() if row.id == lines[0]["id"])
     assert [message["role"] for message in lines[0]["messages"]] == ["system", "user"]
     assert all(variant in lines[0]["messages"][1]["content"] for variant in first.variants)
-    call("prompts", "--data", mixture, "-o", out, "--min-variants", 3, "--drafts")
-    drafted = json.loads(out.read_text(encoding="utf-8").splitlines()[0])["messages"][1]["content"]
-    draft = draft_of(TaskType(first.task_type), first.variants)
-    assert drafted == f"Draft:\n{draft}\n\n{lines[0]['messages'][1]['content']}"
 
 
 def test_rows_that_a_training_met_take_no_part(mixture: Path, judge: str, tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from lm_mixup.distillers.checks import MENDED, CheckedDistiller, alike, asked_coverage, astray, says_twice
 from lm_mixup.distillers.coverage import coverage
 from lm_mixup.distillers.extractive import ExtractiveDistiller
-from lm_mixup.distillers.lm import estimate_tokens, member_text
 from lm_mixup.records import Cluster, Distillate, Failure, Message, Sample, TaskType
 from lm_mixup.task_types import Para, to_messages
 
@@ -103,16 +102,6 @@ def test_the_model_is_not_asked_beyond_its_range():
     assert model.asked == ["fine"]
     assert [("[fallback: " in m.think) for m in made] == [True, True, True, False]
     assert [m.id for m in made] == ["many", "german", "long", "fine"]
-
-
-def test_a_model_that_is_shown_a_draft_reads_it_too():
-    fits = cluster(name="fits")
-    (extracted,) = ExtractiveDistiller().distill([fits])
-    exact = sum(estimate_tokens(text) for text in (*map(member_text, fits.samples), extracted.answer))
-    assert distil(f"{IRON} {MARKET}", [fits], max_tokens=exact)[1].asked == ["fits"]
-    (made,), model = distil(f"{IRON} {MARKET}", [fits], drafted=True, max_tokens=exact)
-    assert model.asked == []
-    assert f"and the model reads {exact}]" in made.think
 
 
 def test_rows_that_only_resemble_each_other_are_extractions_and_say_why():

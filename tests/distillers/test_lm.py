@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lm_mixup import task_types
-from lm_mixup.distillers.extractive import ExtractiveDistiller
 from lm_mixup.distillers.lm import LMDistiller, estimate_tokens
 from lm_mixup.ledger import Ledger
 from lm_mixup.llm.openai_compatible import OpenAICompatible
@@ -241,10 +240,8 @@ def test_the_key_follows_what_the_result_depends_on():
         LMDistiller(model, templates={**task_types.TEMPLATES, "cs": "Tell of {category}."}),
         LMDistiller(model, style="compact"),
         LMDistiller(model, ask_again=False),
-        LMDistiller(model, style="compact", drafts=ExtractiveDistiller()),
-        LMDistiller(model, style="compact", drafts=ExtractiveDistiller(max_parts=2)),
     ]
-    assert len({base.key, *(d.key for d in others)}) == 11
+    assert len({base.key, *(d.key for d in others)}) == 9
     assert LMDistiller(model, chunk_clusters=2).key == base.key
 
 
@@ -257,37 +254,14 @@ def test_trained_models_are_asked_in_the_words_they_were_trained_with():
     assert made.answer == FORMS[TaskType.QA]
 
 
-def test_a_model_that_betters_drafts_is_shown_what_extraction_made():
-    model = Scripted({"": good()})
-    LMDistiller(model, style="compact", drafts=ExtractiveDistiller()).distill([cluster()])
-    (extracted,) = ExtractiveDistiller().distill([cluster()])
-    texts = [f"Q: What is tea, {i}?\nA: It is a drink." for i in range(3)]
-    assert [prompt.messages for prompt in model.asked] == [compact(TaskType.QA, texts, extracted.answer)]
-
-
-def test_a_draft_that_would_push_the_samples_out_is_left_out():
-    long = cluster(sample(0, "It is a drink of leaves and hot water, and it grows on hills."))
-    shown = {}
-    for window in (300, 60):
-        asked = LMDistiller(
-            Scripted({"": good()}), style="compact", drafts=ExtractiveDistiller(), max_input_tokens=max(window, 64),
-            count_tokens=len if window == 60 else estimate_tokens,
-        )  # fmt: skip
-        shown[window] = asked.prompt(long).prompt.messages[1]["content"]
-    assert shown[300].startswith("Draft:\nQ: What is tea, 0?")
-    assert shown[60].startswith("Sample 1:\nQ: What is tea")
-
-
 @settings(max_examples=40)
 @given(
     st.lists(st.tuples(st.text(min_size=1, max_size=3000), st.floats(0, 5)), min_size=1, max_size=8),
     st.integers(300, 3000),
-    st.sampled_from([None, ExtractiveDistiller()]),
 )
-def test_the_window_holds_for_trained_models_too(members, window, drafts):
+def test_the_window_holds_for_trained_models_too(members, window):
     clusters = cluster(*(sample(i, text) for i, (text, _) in enumerate(members)), ratings=[r for _, r in members])
-    distiller = LMDistiller(Scripted({"": good()}), max_input_tokens=window, style="compact", drafts=drafts)
-    asked = distiller.prompt(clusters)
+    asked = LMDistiller(Scripted({"": good()}), max_input_tokens=window, style="compact").prompt(clusters)
     # a sample's line that looks like a label costs a space more, and each text may round up
     assert sum(estimate_tokens(m["content"]) for m in asked.prompt.messages) <= window + 5
     assert asked.used_ids

@@ -74,6 +74,9 @@ def test_a_mended_answer_holds_what_extraction_holds_and_invents_nothing(said, t
     answer, extracted = " ".join(said) or "x", " ".join(one for one in taken if "Penguins" not in one) or IRON
     got = mend(answer, extracted)
     assert parse(TaskType.PARA, got) is not None
-    assert coverage(got, TEXTS, TaskType.PARA) >= coverage(extracted, TEXTS, TaskType.PARA)
-    assert not invented(got, [*TEXTS, extracted]) or got == answer == "x"
     assert mend(got, extracted) == got
+    if not any("Penguins" not in one for one in said):  # nothing in it is of use
+        assert got == answer
+        return
+    assert coverage(got, TEXTS, TaskType.PARA) >= coverage(extracted, TEXTS, TaskType.PARA)
+    assert not invented(got, [*TEXTS, extracted])

@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from lm_mixup.errors import RecipeError
 from lm_mixup.mixture.rows import articles_of, read_articles
 from lm_mixup.rewards import Scored
 from lm_mixup.training.winners import NO_FORM, NO_SPREAD, NOT_SCORED, winner
@@ -62,16 +61,6 @@ def search(tiny, mixture, tmp_path, monkeypatch):
         )
 
     return run
-
-
-def test_a_cold_start_that_was_shown_drafts_is_shown_them_on(search, tmp_path):
-    search("whole")
-    file = tmp_path / "sft" / "lm_mixup.json"
-    told = json.loads(file.read_text())
-    assert told["drafts"] is False
-    file.write_text(json.dumps(told | {"drafts": True}))
-    with pytest.raises(RecipeError, match=r"with drafts: expected data\.drafts=true, got false"):
-        search("part")
 
 
 def test_a_killed_search_goes_on_to_the_same_rows(search):

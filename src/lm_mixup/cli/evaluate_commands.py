@@ -156,9 +156,6 @@ def prompts(
     tokenizer: Tokenizer = TOKENIZER,
     limit: MostRows = None,
     unmet_by: UnmetBy = None,
-    drafts: Annotated[
-        bool, typer.Option("--drafts", help="Show extraction's draft, as to models trained with data.drafts.")
-    ] = False,
     seed: Annotated[int, typer.Option("--seed", help="Of the draw of rows (--limit).")] = 0,
 ) -> None:
     """Write what a trained model is asked about each row: ``id`` and ``messages``, a JSON object a line.
@@ -168,20 +165,16 @@ def prompts(
     import os
 
     from lm_mixup.collaborators import Edge
-    from lm_mixup.distillers.drafts import asked_of
     from lm_mixup.evaluation.rows import Selection
     from lm_mixup.files import write_bytes
+    from lm_mixup.prompts.compact import compact
     from lm_mixup.records import TaskType
 
     met = _met(unmet_by)
     selection = Selection(split, _types(types), min_variants, max_variants, max_tokens, limit, seed, met)
     rows = _choose(data, selection, tokenizer, Edge.of(os.environ)).rows
     lines = [
-        {
-            "id": row.id,
-            "task_type": row.task_type,
-            "messages": asked_of(TaskType(row.task_type), row.variants, drafts=drafts),
-        }
+        {"id": row.id, "task_type": row.task_type, "messages": compact(TaskType(row.task_type), row.variants)}
         for row in rows
     ]
     write_bytes(out, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode())

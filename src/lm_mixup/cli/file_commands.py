@@ -327,7 +327,8 @@ def distill(
 ) -> None:
     """Turn each cluster into one sample; from file to file, rows of one `cluster` belong together."""
     if model is not None:
-        settings = [*(settings or ()), "distill.distiller=trained", f"distill.model={model}"]
+        asked = ("distill.model_from=0", "distill.model_alike=0")  # it was named: it is asked about all in its range
+        settings = [*asked, *(settings or ()), "distill.distiller=trained", f"distill.model={model}"]
     if output is None:
         return _on_run("distill", paths, settings, quiet)
     from lm_mixup import piecework

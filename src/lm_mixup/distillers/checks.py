@@ -36,10 +36,9 @@ class CheckedDistiller:
     """Distils with ``model`` and with ``extractive``, and takes the model's distillate where it passes.
 
     The model is asked about clusters in its range alone: at most ``max_samples`` members, in one of
-    ``languages``, and no longer than ``max_tokens`` together with the extractive answer, as ``count_tokens`` counts
-    (and with it a second time where the model is ``drafted``, shown that answer, too); and, to save time, only about
-    those whose best member is rated ``least_rating`` or better, and whose members share ``least_alike`` of their words
-    (:func:`alike`).
+    ``languages``, and no longer than ``max_tokens`` together with the extractive answer, as ``count_tokens`` counts;
+    and, to save time, only about those whose best member is rated ``least_rating`` or better, and whose members share
+    ``least_alike`` of their words (:func:`alike`).
     ``coverage_margin`` and ``grounding_margin`` (0–1) are how much less than extraction it may hold.
 
     A distillate that is extraction's carries ``[fallback: reason]`` in its ``think``, one that is mended
@@ -58,7 +57,6 @@ class CheckedDistiller:
         grounding_margin: float = 0.0,
         least_rating: float = 0.0,
         least_alike: float = 0.0,
-        drafted: bool = False,
         templates: Mapping[str, str] = TEMPLATES,
         count_tokens: Callable[[str], int] = estimate_tokens,
     ) -> None:
@@ -72,7 +70,6 @@ class CheckedDistiller:
         self._least_rating = least_rating
         self._least_alike = least_alike
         self._templates = dict(templates)
-        self._answers = 2 if drafted else 1
         self._count = count_tokens
 
     @property
@@ -85,8 +82,6 @@ class CheckedDistiller:
             parts.append(self._least_rating)
         if self._least_alike > 0:
             parts.append(["alike", self._least_alike])
-        if self._answers > 1:
-            parts.append("drafted")
         return "checked-" + digest(parts)[:16]
 
     @property
@@ -121,7 +116,7 @@ class CheckedDistiller:
                 f"the samples share {shared:.0%} of their words, and the model is asked from {self._least_alike:.0%} on"
             )
         answer = extracted.answer if isinstance(extracted, Distillate) else ""
-        tokens = sum(map(self._count, [*texts, *([answer] * self._answers)]))
+        tokens = sum(map(self._count, [*texts, answer]))
         return f"about {tokens} tokens, and the model reads {self._max_tokens}" if tokens > self._max_tokens else ""
 
     def _choice(

@@ -64,7 +64,6 @@ class LMDistiller:
 
     ``style`` "compact" asks in the words that trained models were trained with (:mod:`lm_mixup.prompts.compact`):
     no fences, and ``prompts`` has no effect. Such models know one turn only: set ``ask_again`` to False for them.
-    ``drafts``, with this style alone, distils each cluster first, and the model is shown what it made.
 
     A model with a window (``context_tokens``) gets no more than fits beside an answer of ``max_new_tokens``; one whose
     window leaves no room is refused (:class:`InputError`).
@@ -87,11 +86,9 @@ class LMDistiller:
         ask_again: bool = True,
         count_tokens: Callable[[str], int] | None = None,
         fallback: Distiller | None = None,
-        drafts: Distiller | None = None,
         chunk_clusters: int = 1024,
     ) -> None:
         self._llm = llm
-        self._drafts = drafts
         self._templates = templates
         self._instructions: dict[TaskType, Template] = {
             t: load_file(prompts[t]) if t in prompts else load(f"distill_{t}") for t in TaskType
@@ -117,9 +114,7 @@ class LMDistiller:
         asked = [self._llm.key, instructions, self._again.digest, dict(self._templates)]
         parts: list[object] = [*asked, settings, fallback]
         if self._style == "compact":
-            parts.append(compact_digest(drafts=self._drafts is not None))
-        if self._drafts is not None:
-            parts.append(self._drafts.key)
+            parts.append(compact_digest())
         if not self._asks_again:
             parts.append("asked once")
         return "lm-" + digest(parts)[:16]
@@ -165,11 +160,9 @@ class LMDistiller:
         """What is asked about a cluster."""
         texts = [member_text(sample, self._templates) for sample in cluster.samples]
         word = fence_word(cluster.digest, texts) if self._style == "fenced" else ""
-        draft = self._draft(cluster)
-        frame = self._messages(cluster, word, [], draft)
-        room = self._max_input_tokens - sum(self._count(m["content"]) for m in frame)
+        room = self._max_input_tokens - sum(self._count(m["content"]) for m in self._messages(cluster, word, []))
         kept, remark = self._fitting(texts, cluster.ratings, word, room)
-        messages = self._messages(cluster, word, list(kept.values()), draft)
+        messages = self._messages(cluster, word, list(kept.values()))
         prompt = Prompt(
             cluster.id,
             messages,
@@ -179,16 +172,10 @@ class LMDistiller:
         )
         return Asked(prompt, tuple(cluster.samples[i].id for i in kept), remark)
 
-    def _draft(self, cluster: Cluster) -> str | None:
-        """What the model is shown as a draft; None where none could be made, or it would take half of the room."""
-        made = self._drafts.distill([cluster])[0] if self._drafts is not None else None
-        draft = made.answer if isinstance(made, Distillate) else ""
-        return draft if draft and 2 * self._count(draft) <= self._max_input_tokens else None
-
-    def _messages(self, cluster: Cluster, word: str, texts: Sequence[str], draft: str | None) -> Messages:
+    def _messages(self, cluster: Cluster, word: str, texts: Sequence[str]) -> Messages:
         """The prompt over these texts. Its frame costs as much whatever they are, so that it can be counted before."""
         if self._style == "compact":
-            return compact(cluster.task_type, texts, draft)
+            return compact(cluster.task_type, texts)
         samples = [fenced(word, f"sample {number}", text) for number, text in enumerate(texts, start=1)]
         count = str(len(texts) or len(cluster.samples))
         return self._instructions[cluster.task_type].render(fence=word, count=count, samples="\n\n".join(samples))

@@ -36,7 +36,8 @@ def mended(answer: str, extracted: str, texts: Sequence[str], task_type: TaskTyp
     """``answer`` without its bad sentences, and with those of ``extracted`` that hold what it lacks.
 
     A sentence is bad if the texts do not support it, if it has a word that neither they nor ``extracted`` have, or if
-    it says again what one before it says. An answer of several lines, or without its type's form, comes back as it is.
+    it says again what one before it says. An answer of several lines, without its type's form, or without one good
+    sentence comes back as it is.
     """
     item, other = parse(task_type, answer), parse(task_type, extracted)
     if item is None or other is None or type(item) is not type(other):
@@ -45,6 +46,8 @@ def mended(answer: str, extracted: str, texts: Sequence[str], task_type: TaskTyp
     if "\n" in body or "\n" in more:
         return answer
     kept = _sound(_sentences(body), [*texts, extracted], Sources(TaskType.PARA, texts))
+    if body and not kept:
+        return answer
     wanted = held_facts(extracted, texts, task_type)
     behind = 0
     for sentence in _sentences(more):
@@ -56,7 +59,7 @@ def mended(answer: str, extracted: str, texts: Sequence[str], task_type: TaskTyp
         with_it = [*kept[:behind], sentence, *kept[behind:]]
         if lacking & held_facts(_with(item, with_it), texts, task_type):
             kept, behind = with_it, behind + 1
-    return _with(item, kept) if kept or not body else answer
+    return _with(item, kept)
 
 
 def _sentences(text: str) -> list[str]:

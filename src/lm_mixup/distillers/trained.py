@@ -41,10 +41,7 @@ _OTHERWISE = (
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A trained model: its folder, its base, whether it is an adapter on it, and the range it was trained in.
-
-    ``drafts``: it is shown what extraction made of a cluster, and betters that.
-    """
+    """A trained model: its folder, its base, whether it is an adapter on it, and the range it was trained in."""
 
     folder: Path
     base: str
@@ -52,7 +49,6 @@ class Trained:
     adapter: bool
     max_samples: int
     max_tokens: int
-    drafts: bool = False
 
 
 def load(name: str) -> Trained:
@@ -60,15 +56,16 @@ def load(name: str) -> Trained:
     folder = SHIPPED.get(name, Path(name))
     try:
         told: dict[str, Any] = orjson.loads((folder / "lm_mixup.json").read_bytes())
-        names = ("base", "base_sha256", "adapter", "max_samples", "max_tokens")
-        model = Trained(folder, **{name: told[name] for name in names}, drafts=told.get("drafts", False))
+        model = Trained(
+            folder, told["base"], told["base_sha256"], told["adapter"], told["max_samples"], told["max_tokens"]
+        )
         prompts = told["prompt_digest"]
     except (OSError, orjson.JSONDecodeError, KeyError, TypeError) as error:
         raise ModelError(
             f"{name}: expected one of {', '.join(SHIPPED)}, or a folder that lm-mixup train wrote (lm_mixup.json); "
             f"{type(error).__name__}: {error}"
         ) from error
-    if prompts != compact_digest(drafts=model.drafts):
+    if prompts != compact_digest():
         raise ModelError(
             f"{folder}: trained with other prompts than this version of lm-mixup asks with; train it again"
         )
@@ -85,16 +82,21 @@ def distiller(model: Trained, llm: LLM, *, templates: Mapping[str, str] = TEMPLA
         max_input_tokens=model.max_tokens,
         max_new_tokens=model.max_tokens,
         repetition_penalty=REPETITION_PENALTY,
-        drafts=ExtractiveDistiller(templates=templates) if model.drafts else None,
     )
 
 
 def checked(
-    model: Trained, llm: LLM, *, templates: Mapping[str, str] = TEMPLATES, least_rating: float = 0.0
+    model: Trained,
+    llm: LLM,
+    *,
+    templates: Mapping[str, str] = TEMPLATES,
+    least_rating: float = 0.0,
+    least_alike: float = 0.0,
 ) -> CheckedDistiller:
     """The model where its answer holds as much as extraction's and adds nothing, extraction elsewhere.
 
-    Clusters whose best member is rated below ``least_rating`` are extraction's without asking the model.
+    Clusters whose best member is rated below ``least_rating``, or whose members share fewer of their words than
+    ``least_alike``, are extraction's without asking the model.
     """
     return CheckedDistiller(
         distiller(model, llm, templates=templates),
@@ -102,7 +104,7 @@ def checked(
         max_samples=model.max_samples,
         max_tokens=model.max_tokens,
         least_rating=least_rating,
-        drafted=model.drafts,
+        least_alike=least_alike,
         templates=templates,
     )
 

@@ -59,8 +59,7 @@ def write_artefact(
         "base_sha256": sha256(resolve(recipe.model.name, cache_dir=cache_dir)) if recipe.model.name in MODELS else "",
         "adapter": adapter,
         "prompt": "compact",
-        "prompt_digest": compact_digest(drafts=recipe.data.drafts),
-        "drafts": recipe.data.drafts,
+        "prompt_digest": compact_digest(),
         "cot": recipe.data.cot,
         **widest,
         "data": Path(data).name,
@@ -110,7 +109,6 @@ def card(told: dict[str, Any], lines: list[dict[str, Any]]) -> str:
     shown = losses[:: max(1, len(losses) // 12)]
     kind = "LoRA adapter" if told["adapter"] else "model"
     method = "SFT" if told["stage"] == "sft" else "SFT, then GRPO"
-    drafted = "It is shown what extraction made of the cluster, and betters that draft.\n" if told["drafts"] else ""
     figures = "\n".join(f"| {line['step']} | {line['loss']:.4f} | {line['seconds']:,.0f} |" for line in shown)
     return f"""---
 base_model: {told["base"]}
@@ -121,7 +119,7 @@ tags: [lm-mixup, instruction-distillation]
 
 A {kind} on `{told["base"]}`, trained by {method} (LM-Mixup, arXiv 2510.20449)
 to distil a cluster of poor samples into one good one. Use it: `lm-mixup distill CLUSTERS --model FOLDER` (this folder).
-{drafted}
+
 It reads up to {told["max_samples"]} samples and {told["max_tokens"]} tokens, prompt and answer together, in English.
 It can drop a sentence, keep a typing error or invent a word: what it writes is checked against its sources, and where
 a check fails the extractive fusion is taken.

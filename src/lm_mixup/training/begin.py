@@ -82,12 +82,6 @@ class ColdStart:
 def begin(data: Path | str, recipe: TrainRecipe, *, start: Path, cache_dir: Path) -> ColdStart:
     """The cold start in ``start`` with the prompts in ``data``. RecipeError where ``start`` holds no trained model."""
     told = cold_start(start)
-    drafts = told.get("drafts", False)
-    if drafts != recipe.data.drafts:
-        raise RecipeError(
-            f"{start}: the cold start was trained {'with' if drafts else 'without'} drafts: "
-            f"expected data.drafts={str(drafts).lower()}, got {str(recipe.data.drafts).lower()}"
-        )
     recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"name": told["base"]})})
     where = base.trainable(told["base"], cache_dir=cache_dir) if told["adapter"] else str(start)
     tokenizer = base.load_tokenizer(where)

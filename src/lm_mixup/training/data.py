@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lm_mixup.distillers.drafts import draft_of
-from lm_mixup.errors import PoolError, RecipeError
+from lm_mixup.errors import PoolError
 from lm_mixup.mixture.load import load_mixture
 from lm_mixup.mixture.rows import Row, articles_of
 from lm_mixup.prompts import Messages
 from lm_mixup.prompts.compact import compact, compact_digest, completion
 from lm_mixup.records import TaskType, digest
-from lm_mixup.training.mixed import mixed
 from lm_mixup.training.recipe import DataSettings
 
 CountTokens = Callable[[Messages, str], int]
@@ -25,7 +22,7 @@ CountTokens = Callable[[Messages, str], int]
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A row: ``prompt`` in, ``completion`` out. ``reference`` is the answer's content, ``draft`` is in the prompt."""
+    """A row: ``prompt`` in, ``completion`` out; ``reference`` is the answer's content."""
 
     id: str
     task_type: TaskType
@@ -34,7 +31,6 @@ class Example:
     reference: str
     variants: tuple[str, ...]
     group: str
-    draft: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +43,7 @@ class Examples:
     @property
     def digest(self) -> str:
         """A hash of all that a model learns from, in order."""
-        drafts = any(e.draft is not None for e in self.examples)
-        learned = ([e.id, *e.variants, *([] if e.draft is None else [e.draft]), e.completion] for e in self.examples)
-        return digest([compact_digest(drafts=drafts), *learned])
+        return digest([compact_digest(), *([e.id, *e.variants, e.completion] for e in self.examples)])
 
     @property
     def articles(self) -> frozenset[str]:
@@ -69,39 +63,28 @@ def examples(
     """The examples of a split (``sft``, ``grpo`` or ``test``) of the MIXTURE in ``folder`` that fit the settings.
 
     ``subset``: only rows that MIXTURE marks for GRPO. With ``settings.limit`` that many are drawn, evenly by type as
-    far as they go; ``settings.mixed`` of them are put together from several (:mod:`lm_mixup.training.mixed`). Raises
-    PoolError where nothing is left, with the reasons, and RecipeError for mixed rows without drafts.
+    far as they go. Raises PoolError where nothing is left, with the reasons.
     """
     rows = [row for row in load_mixture(folder) if row.split == split]
     if not rows:
         raise PoolError(f"{folder}: no row of the split {split!r}; lm-mixup mixture stats {folder} shows what is there")
-    if settings.mixed and not settings.drafts:
-        raise RecipeError("data.mixed: rows that are put together ask for what their drafts hold: set data.drafts, too")
-    left_out: Counter[str] = Counter()
-
-    def fitting(rows: Sequence[Row]) -> list[Example]:
-        made = [_example(row, settings) for row in rows]
-        kept = [e for e in made if count_tokens(e.prompt, e.completion) <= settings.max_tokens]
-        left_out.update({"too-long": len(made) - len(kept)})
-        random.Random(f"{seed}:{split}").shuffle(kept)
-        return kept
-
-    reasons = [_reason(row, settings, subset) for row in rows]
-    left_out.update(reason for reason in reasons if reason)
-    inside = [row for row, reason in zip(rows, reasons, strict=True) if not reason]
-    kept, limit = fitting(inside), settings.limit
-    if limit is not None:
-        limit -= round(limit * settings.mixed)
-        left_out["limit"] = max(0, len(kept) - limit)
-        kept = _evenly(kept, limit)
-    if settings.mixed:
-        count = round(len(kept) * settings.mixed / (1 - settings.mixed))
-        widest = {"max_variants": settings.max_variants, "max_tokens": settings.max_tokens}
-        kept += fitting(mixed(inside, count, **widest, seed=seed))
-        random.Random(f"{seed}:{split}").shuffle(kept)
-    left_out = +left_out
+    left_out: dict[str, int] = {}
+    kept: list[Example] = []
+    for row in rows:
+        example = _example(row, settings)
+        reason = _reason(row, settings, subset) or (
+            "too-long" if count_tokens(example.prompt, example.completion) > settings.max_tokens else ""
+        )
+        if reason:
+            left_out[reason] = left_out.get(reason, 0) + 1
+        else:
+            kept.append(example)
     if not kept:
-        raise PoolError(f"{folder}: no row of the split {split!r} is left: {dict(left_out)}; see data.* of the recipe")
+        raise PoolError(f"{folder}: no row of the split {split!r} is left: {left_out}; see data.* of the recipe")
+    random.Random(f"{seed}:{split}").shuffle(kept)
+    if settings.limit is not None and len(kept) > settings.limit:
+        left_out["limit"] = len(kept) - settings.limit
+        kept = _evenly(kept, settings.limit)
     return Examples(tuple(kept), dict(sorted(left_out.items())))
 
 
@@ -117,16 +100,14 @@ def token_counter(tokenizer: Any) -> Callable[..., int]:
 
 def _example(row: Row, settings: DataSettings) -> Example:
     task_type = TaskType(row.task_type)
-    draft = draft_of(task_type, row.variants) if settings.drafts else None
     return Example(
         id=row.id,
         task_type=task_type,
-        prompt=compact(task_type, row.variants, draft),
+        prompt=compact(task_type, row.variants),
         completion=completion(row.output, row.cot if settings.cot == "full" else ""),
         reference=row.output,
         variants=row.variants,
         group=row.group,
-        draft=draft,
     )
 
 

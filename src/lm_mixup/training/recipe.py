@@ -42,16 +42,6 @@ class DataSettings(Section):
         "full",
         description="What the answer thinks: MIXTURE's chain of thought, or nothing, which halves the answer. [P, O]",
     )
-    drafts: bool = Field(
-        False, description="Show what extraction made of the variants, too, for the model to better. [O]"
-    )
-    mixed: float = Field(
-        0.0,
-        ge=0,
-        lt=1,
-        description="Share of the examples that hold variants of two or three rows on like subjects, as a pool's "
-        "clusters do; needs drafts. [O]",
-    )
     limit: int | None = Field(None, ge=1, description="At most so many rows, drawn by the seed.")
 
 
