@@ -193,13 +193,13 @@ def show(clusters: Sequence[Cluster], made: Mapping[str, Made], count: int, seed
         print(f"\n===== {cluster.id} {cluster.source} {cluster.task_type}")
         for number, (sample, rating) in enumerate(zip(cluster.samples, cluster.ratings, strict=True), start=1):
             print(f"--- source {number} ({rating:.1f})\n{member_text(sample)}")
-        for name in (BASE, ALONE):
+        for name in (BASE, ALONE, CHECKED):
             result = made[name].results[i]
             figures = {m: round(float(made[name].values[m][i]), 2) for m in ("rating", "coverage", "grounding")}
             text = result.answer if isinstance(result, Distillate) else f"{result.reason}: {result.detail}"
             print(f"--- {name} {figures}\n{text}")
         taken = made[CHECKED].results[i]
-        print(f"--- {CHECKED}: {taken.think.splitlines()[-1] if isinstance(taken, Distillate) else taken.reason}")
+        print(taken.think if isinstance(taken, Distillate) else taken.reason)
 
 
 def main() -> None:

@@ -59,6 +59,11 @@ def test_each_type_is_mended_in_its_body(kind, form):
     assert got == form.format(f"{IRON} {MARKET} {WOOL}")
 
 
+def test_bare_answers_are_not_put_side_by_side():
+    texts = ["Q: Which gas?\nA: (C)", "Q: Which metal?\nA: (B)"]
+    assert mend(texts[0], texts[1], texts, TaskType.QA) == texts[0]
+
+
 def test_a_word_that_no_text_has_is_invented():
     assert invented("Iron and carbon are sold in Leeds, on the hill of Otley.", TEXTS) == content_words("carbon")
     assert invented(f"{WOOL.upper()} It is so.", TEXTS) == frozenset()

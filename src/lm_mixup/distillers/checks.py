@@ -28,7 +28,7 @@ SAME_QUESTION = 0.5
 MENDED = "[mended: sentences left out or taken from the extractive fusion]"
 """What the ``think`` of a distillate says whose answer is not wholly as the model wrote it."""
 _SHOWN_WORDS = 5
-VERSION = 4
+VERSION = 5
 """Raised when the checks change, so that what was distilled under others is done again."""
 
 

@@ -18,7 +18,8 @@ from lm_mixup.records import TaskType
 from lm_mixup.task_types import CS, MCQ, QA, TFQ, Item, Para, parse, render
 
 LEAST_WORDS = 4
-"""Shorter facts are not compared: "It was built in 1901" may be said of two things."""
+"""Shorter facts are not compared: "It was built in 1901" may be said of two things. Nor does a shorter sentence come
+in: two bare answers ("(B)", "Yes.") are answers to two questions."""
 _SAID = 0.7
 """A sentence that has so large a share of another's words says what that one says."""
 
@@ -54,6 +55,8 @@ def mended(answer: str, extracted: str, texts: Sequence[str], task_type: TaskTyp
         place = _place(sentence, kept, behind)
         if place is not None:
             behind = place + 1
+            continue
+        if len(content_words(sentence)) < LEAST_WORDS:
             continue
         lacking = wanted - held_facts(_with(item, kept), texts, task_type)
         with_it = [*kept[:behind], sentence, *kept[behind:]]
