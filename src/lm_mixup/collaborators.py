@@ -144,7 +144,8 @@ class _Models:
 
         return isinstance(self._given, OpenAIBatch) or any(spec.startswith("openai-batch:") for spec in self._connected)
 
-    def get(self, wanted: str | None, setting: str, *, at_least_at_once: int = 1, lookup: int = 0) -> LLM:
+    def get(self, wanted: str | None, setting: str) -> LLM:
+        """The model that was given, or ``wanted``, or the recipe's; errors name ``setting``."""
         if self._given is not None:
             return self._given
         spec = wanted or self._recipe.llm.model
@@ -152,6 +153,10 @@ class _Models:
             raise RecipeError(
                 f"{setting} needs a language model, and none is named: give --llm openai:MODEL@URL, or set llm.model"
             )
+        return self.connected(spec)
+
+    def connected(self, spec: str, *, at_least_at_once: int = 1, lookup: int = 0) -> LLM:
+        """The model that ``spec`` names, whatever model was given."""
         if spec not in self._connected:
             from lm_mixup.ledger import Budget, Ledger
             from lm_mixup.llm.connect import connect
@@ -247,16 +252,18 @@ def _rater(recipe: Recipe, embedder: CachedEmbedder, models: _Models) -> Rater |
 def _trained(recipe: Recipe, models: _Models) -> Distiller:
     """A model that lm-mixup trained, run by OpenVINO, with extraction where its answer fails a check."""
     from lm_mixup.distillers import trained
+    from lm_mixup.llm.later import Later
 
-    model = trained.load(recipe.distill.model)
-    path = trained.runnable(model, cache_dir=models.cache_dir)
-    llm = models.get(
-        f"openvino:{path}", "distill.distiller: trained", at_least_at_once=trained.SLOTS, lookup=trained.LOOKUP
-    )
     settings = recipe.distill
+    model = trained.load(settings.model)
+
+    def make() -> LLM:
+        path = trained.runnable(model, cache_dir=models.cache_dir)
+        return models.connected(f"openvino:{path}", at_least_at_once=trained.SLOTS, lookup=trained.LOOKUP)
+
     return trained.checked(
         model,
-        llm,
+        Later(trained.identity(model), make),
         templates=settings.templates,
         least_rating=settings.model_from,
         least_alike=settings.model_alike,

@@ -172,24 +172,24 @@ class DistillSettings(Section):
     """Step 5: distil every cluster into one sample."""
 
     distiller: Literal["extractive", "trained", "lm"] = Field(
-        "extractive",
-        description="extractive (embedded, invents nothing), trained (a model that lm-mixup train made; its answer is taken "
-        "where it holds as much as extraction does and adds nothing) or lm (a language model; needs distill.llm or "
-        "llm.model).",
+        "trained",
+        description="trained (embedded: a small model that lm-mixup train made; its answer is taken where it holds as much as "
+        "extraction does and adds nothing, extraction's elsewhere), extractive (no model: quicker) or lm (a language model; "
+        "needs distill.llm or llm.model).",
     )
     model: str = Field(
         "lm-mixup-135m",
         description="Of a trained distiller: lm-mixup-135m, which ships, or a folder of lm-mixup train. [O]",
     )
     model_from: float = Field(
-        0.0,
+        2.0,
         ge=0,
         le=5,
         description="Of a trained distiller: ask the model only about clusters whose best row is rated this or better, since "
         "others hardly reach the train set; extraction writes the rest. 0: about all in its range. [O]",
     )
     model_alike: float = Field(
-        0.0,
+        0.6,
         ge=0,
         le=1,
         description="Of a trained distiller: ask the model only about clusters whose rows share so much of their words: "

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lm_mixup.models import ModelStatus
 
 EXTRAS = {
-    "embedded": ("openvino", "tokenizers", "safetensors"),
+    "embedded": ("openvino", "tokenizers", "safetensors", "openvino_genai", "gguf"),
     "genai": ("openvino_genai",),
     "hub": ("huggingface_hub",),
     "transformers": ("torch", "transformers"),

@@ -1,7 +1,7 @@
 """The extractive distiller: a cluster's best text, with what the others add woven in. It invents nothing.
 
-It needs no model and no network; it is the embedded default, and the baseline that a distiller with a language model
-must beat. What it does for each task type stands in ``docs/distillers/extractive.md``; the pieces are in
+It needs no model and no network; it is the embedded default where no model is asked, and what a distiller with a
+language model must beat. What it does for each task type stands in ``docs/distillers/extractive.md``; the pieces are in
 ``extractive_text`` (words, clean-up), ``extractive_questions`` and ``extractive_fuse``.
 """
 

@@ -109,6 +109,11 @@ def checked(
     )
 
 
+def identity(model: Trained) -> str:
+    """Names the model and how it is run, before it is there to run. Raises ModelError where its files are missing."""
+    return "trained:" + digest([openvino_int8.VERSION, model.base_sha256, LOOKUP, *_weights(model)])[:16]
+
+
 def runnable(model: Trained, *, cache_dir: Path) -> Path:
     """An OpenVINO folder of the model, made with its base at first and kept in the cache (half a minute, 170 MB).
 
