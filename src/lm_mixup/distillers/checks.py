@@ -58,6 +58,7 @@ class CheckedDistiller:
         least_rating: float = 0.0,
         least_alike: float = 0.0,
         templates: Mapping[str, str] = TEMPLATES,
+        at_once: int | None = None,
         count_tokens: Callable[[str], int] = estimate_tokens,
     ) -> None:
         self._model = model
@@ -70,6 +71,7 @@ class CheckedDistiller:
         self._least_rating = least_rating
         self._least_alike = least_alike
         self._templates = dict(templates)
+        self._at_once = at_once
         self._count = count_tokens
 
     @property
@@ -86,8 +88,8 @@ class CheckedDistiller:
 
     @property
     def at_once(self) -> int | None:
-        """How many clusters the model wants to be given at a time."""
-        return getattr(self._model, "at_once", None)
+        """How many clusters it wants to be given at a time: of some of them alone the model is asked."""
+        return self._at_once or getattr(self._model, "at_once", None)
 
     def distill(self, clusters: Sequence[Cluster]) -> list[Distillate | Failure]:
         """One distillate, or a failure, per cluster, in order."""

@@ -30,6 +30,9 @@ REPETITION_PENALTY = 1.0
 """None: distilling is copying, most of it, and a penalty makes the model change names to avoid repeating them."""
 SLOTS = 16
 """Prompts that an engine answers at a time. Answers do not depend on it, but for the time they take."""
+AT_ONCE = 2048
+"""Clusters that are looked at together: a tenth of a pool's are in range, and engines want many prompts at a time. What
+was answered is in the ledger: a kill loses none of it."""
 LOOKUP = 5
 """Tokens that an engine guesses ahead: distilling is copying, most of it."""
 _ADAPTER = "adapter_model.safetensors"
@@ -105,6 +108,7 @@ def checked(
         max_tokens=model.max_tokens,
         least_rating=least_rating,
         least_alike=least_alike,
+        at_once=AT_ONCE,
         templates=templates,
     )
 
