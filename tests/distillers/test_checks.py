@@ -4,7 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lm_mixup.distillers.checks import MENDED, CheckedDistiller, alike, asked_coverage, astray, says_twice
+from lm_mixup.distillers.checks import (
+    MENDED,
+    CheckedDistiller,
+    alike,
+    asked_coverage,
+    asks_less,
+    astray,
+    loops,
+    says_twice,
+)
 from lm_mixup.distillers.coverage import coverage
 from lm_mixup.distillers.extractive import ExtractiveDistiller
 from lm_mixup.records import Cluster, Distillate, Failure, Message, Sample, TaskType
@@ -202,3 +211,21 @@ def test_a_multiple_choice_item_asks_its_longest_question_alone():
     assert asked_coverage(texts[1], texts, TaskType.MCQ) < 1.0
     two = ["Q: Who came?\nA: Anna came.", "Q: What is sold in Leeds?\nA: Iron is sold."]
     assert asked_coverage(two[0], two, TaskType.QA) == coverage(two[0], two, TaskType.QA) < 1.0
+
+
+def test_a_list_that_goes_round_in_a_circle_is_seen():
+    once = "Q: Where to?\nA: 1. The harbour\n2. The market\n3. The mill"
+    assert not loops(once, [once])
+    assert loops(f"{once}\n4. the harbour\n5. The market", [once])
+    assert not loops(f"{once}\n- The mill", [once, f"{once}\n4. The mill"])
+
+
+def test_a_part_of_the_question_that_is_left_out_is_seen():
+    texts = [
+        "Q: What is a kiln? Describe how it is built in detail.\nA: A kiln is an oven for clay.",
+        "Q: kiln?\nA: An oven.",
+    ]
+    whole, half = texts[0], "Q: What is a kiln?\nA: A kiln is an oven for clay."
+    assert asks_less(TaskType.QA, half.replace("What is a kiln?", "An oven?"), whole, texts)
+    assert not asks_less(TaskType.QA, whole, whole, texts)
+    assert not asks_less(TaskType.PARA, half, whole, texts)

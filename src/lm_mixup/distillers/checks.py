@@ -10,6 +10,8 @@ extractive fusion is taken, and says why.
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -28,7 +30,8 @@ SAME_QUESTION = 0.5
 MENDED = "[mended: sentences left out or taken from the extractive fusion]"
 """What the ``think`` of a distillate says whose answer is not wholly as the model wrote it."""
 _SHOWN_WORDS = 5
-VERSION = 5
+_BULLET = re.compile(r"^\s*(?:[-*•]|\d{1,3}[.)])\s*")
+VERSION = 6
 """Raised when the checks change, so that what was distilled under others is done again."""
 
 
@@ -132,8 +135,10 @@ class CheckedDistiller:
         if isinstance(extracted, Distillate):
             if words := sorted(invented(made.answer, [*texts, extracted.answer])):
                 return _fallback(extracted, f"the model says what no sample says: {', '.join(words[:_SHOWN_WORDS])}")
-            if says_twice(cluster.task_type, made.answer):
+            if says_twice(cluster.task_type, made.answer) or loops(made.answer, texts):
                 return _fallback(extracted, "the model says a sentence twice")
+            if asks_less(cluster.task_type, made.answer, extracted.answer, texts):
+                return _fallback(extracted, "the model leaves out a part of the question")
             if astray(cluster.task_type, made.answer, texts):
                 return _fallback(extracted, "the model answers one question with what was said to another")
             least, borne = (
@@ -190,6 +195,28 @@ def says_twice(task_type: TaskType, answer: str) -> bool:
     texts = [fact.text for fact in claims(task_type, answer) if fact.part in parts]
     said = [words for text in texts if len(words := content_words(text)) >= LEAST_WORDS]
     return len(set(said)) < len(said)
+
+
+def loops(answer: str, texts: Sequence[str]) -> bool:
+    """Whether an answer has one line more than once, and oftener than each text: a list that goes round in a circle."""
+    said = _lines(answer)
+    known = [_lines(text) for text in texts]
+    return any(n > 1 and all(n > lines[line] for lines in known) for line, n in said.items())
+
+
+def _lines(text: str) -> Counter[str]:
+    """How often each line is there, numbers and bullets left out."""
+    lines = (_BULLET.sub("", line).strip().casefold() for line in text.splitlines())
+    return Counter(line for line in lines if any(map(str.isalpha, line)))
+
+
+def asks_less(task_type: TaskType, answer: str, extracted: str, texts: Sequence[str]) -> bool:
+    """Whether an answer to a question lacks a part of the question that the extractive fusion has."""
+    if task_type is not TaskType.QA:
+        return False
+    heads = {number for number, fact in enumerate(facts_wanted(texts, task_type)) if fact.part == "head"}
+    lost = held_facts(extracted, texts, task_type) - held_facts(answer, texts, task_type)
+    return bool(heads & lost)
 
 
 def astray(task_type: TaskType, answer: str, texts: Sequence[str]) -> bool:
