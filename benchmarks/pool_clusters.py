@@ -29,7 +29,7 @@ import numpy as np
 
 from lm_mixup.collaborators import EMBEDDED_MODEL, Edge, make_embedder
 from lm_mixup.distillers import trained
-from lm_mixup.distillers.checks import CheckedDistiller, alike
+from lm_mixup.distillers.checks import CheckedDistiller
 from lm_mixup.distillers.coverage import coverage
 from lm_mixup.distillers.extractive import ExtractiveDistiller
 from lm_mixup.distillers.grounding import grounding
@@ -226,15 +226,11 @@ def main() -> None:
         ledger = run.resources.enter_context(Ledger(args.out / "ledger.sqlite"))
         path = trained.runnable(model, cache_dir=edge.cache_dir)
         llm = OpenVINOSlots(path, slots=trained.SLOTS, lookup=trained.LOOKUP, engines=args.engines, ledger=ledger)
-        checked = trained.checked(model, llm)
+        checked = trained.checked(model, llm, least_rating=args.best_from, least_alike=args.alike_from)
         known = clusters_of(args.run, embedder, rater)
         if args.sources:
             known = [cluster for cluster in known if cluster.source in args.sources]
-        inside = [
-            c
-            for c in in_range(checked, known)
-            if max(c.ratings) >= args.best_from and alike(list(map(member_text, c.samples))) >= args.alike_from
-        ]
+        inside = in_range(checked, known)
         clusters = draw(inside, args.clusters, args.seed)
         made = {BASE: distil(ExtractiveDistiller(), clusters), ALONE: distil(trained.distiller(model, llm), clusters)}
         made[CHECKED] = distil(checked, clusters)  # its model's answers come from the ledger

@@ -277,14 +277,3 @@ def _parse_tfq(text: str) -> TFQ | None:
             reason = "\n".join([verdict[2].strip(), *lines[number + 1 :]]).strip()
             return TFQ(statement, verdict[1].lower() == "true", reason) if statement else None
     return None
-
-
-def answer_sample(id: str, task_type: TaskType, answer: str) -> Sample:
-    """The sample that an answer becomes in the pipeline; what is embedded and rated is its ``text``.
-
-    One without the task type's form stays as it is, a turn without a question. A multiple-choice or true/false answer
-    keeps its answer line, as the rated library's texts do.
-    """
-    item = parse(task_type, answer)
-    messages = (Message("assistant", answer),) if item is None else to_messages(item)
-    return Sample(id, messages, task_type=task_type)

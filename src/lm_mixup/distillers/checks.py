@@ -4,8 +4,8 @@ A small model writes cleaner than extraction, and now and then drops a sentence 
 a judge. First its answer is mended sentence by sentence (:mod:`lm_mixup.distillers.mending`). Then it must have no word
 that no member has, hold at least as many of the cluster's facts (:mod:`lm_mixup.distillers.coverage`) as the
 extractive fusion of the same cluster, its claims must have sources (:mod:`lm_mixup.distillers.grounding`) at least as
-often, it must say no sentence twice, and it must not answer one question with what was said to another. Otherwise the
-extractive fusion is taken, and says why.
+often, it must say no sentence or line twice, leave out no part of the question, and not answer one question with what
+was said to another. Otherwise the extractive fusion is taken, and says why.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dataclasses import replace
 
 from lm_mixup.distillers.coverage import facts_wanted, held_facts
 from lm_mixup.distillers.extractive_words import content_words
+from lm_mixup.distillers.facts import Fact
 from lm_mixup.distillers.grounding import grounding
 from lm_mixup.distillers.lm import estimate_tokens, member_text
 from lm_mixup.distillers.mending import LEAST_WORDS, invented, mended
@@ -168,11 +169,9 @@ def asked_coverage(answer: str, texts: Sequence[str], task_type: TaskType) -> fl
     "Pick one" and "What is the answer here?" beside it are no loss.
     """
     facts = facts_wanted(texts, task_type)
-    heads = [number for number, fact in enumerate(facts) if fact.part == "head"]
-    spare = set[int]()
-    if task_type is TaskType.MCQ and heads:
-        spare = set(heads) - {max(heads, key=lambda number: len(content_words(facts[number].text)))}
-    wanted = set(range(len(facts))) - spare
+    wanted = set(range(len(facts)))
+    if task_type is TaskType.MCQ and (heads := _heads(facts)):
+        wanted -= set(heads) - {max(heads, key=lambda number: len(content_words(facts[number].text)))}
     return len(held_facts(answer, texts, task_type) & wanted) / len(wanted) if wanted else 1.0
 
 
@@ -214,9 +213,12 @@ def asks_less(task_type: TaskType, answer: str, extracted: str, texts: Sequence[
     """Whether an answer to a question lacks a part of the question that the extractive fusion has."""
     if task_type is not TaskType.QA:
         return False
-    heads = {number for number, fact in enumerate(facts_wanted(texts, task_type)) if fact.part == "head"}
     lost = held_facts(extracted, texts, task_type) - held_facts(answer, texts, task_type)
-    return bool(heads & lost)
+    return not lost.isdisjoint(_heads(facts_wanted(texts, task_type)))
+
+
+def _heads(facts: Sequence[Fact]) -> list[int]:
+    return [number for number, fact in enumerate(facts) if fact.part == "head"]
 
 
 def astray(task_type: TaskType, answer: str, texts: Sequence[str]) -> bool:

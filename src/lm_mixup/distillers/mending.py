@@ -7,8 +7,9 @@ is then missing come in where they belong. Only running text is mended: an answe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from lm_mixup.distillers.coverage import held_facts
 from lm_mixup.distillers.extractive_words import content_words
@@ -23,6 +24,9 @@ in: two bare answers ("(B)", "Yes.") are answers to two questions."""
 _SAID = 0.7
 """A sentence that has so large a share of another's words says what that one says."""
 
+_BODY: Mapping[type[Item], str] = {QA: "answer", CS: "statement", Para: "text", TFQ: "reason", MCQ: "reason"}
+"""Where the running text of an item of each type stands."""
+
 
 def invented(answer: str, texts: Sequence[str]) -> frozenset[str]:
     """The content words (stems) of an answer that no text has. A model that distils has no word of its own to say.
@@ -30,7 +34,7 @@ def invented(answer: str, texts: Sequence[str]) -> frozenset[str]:
     Of 113 answers of a trained model with a word that is in no source, nor one typing error away from one, 110 had one
     that the reference does not have either.
     """
-    return content_words(answer) - frozenset[str]().union(*map(content_words, texts))
+    return content_words(answer) - _words(texts)
 
 
 def mended(answer: str, extracted: str, texts: Sequence[str], task_type: TaskType) -> str:
@@ -41,12 +45,12 @@ def mended(answer: str, extracted: str, texts: Sequence[str], task_type: TaskTyp
     sentence comes back as it is.
     """
     item, other = parse(task_type, answer), parse(task_type, extracted)
-    if item is None or other is None or type(item) is not type(other):
+    if item is None or other is None:
         return answer
-    body, more = _body(item), _body(other)
+    body, more = (str(getattr(one, _BODY[type(one)])) for one in (item, other))
     if "\n" in body or "\n" in more:
         return answer
-    kept = _sound(_sentences(body), [*texts, extracted], Sources(TaskType.PARA, texts))
+    kept = _sound(_sentences(body), _words([*texts, extracted]), Sources(TaskType.PARA, texts))
     if body and not kept:
         return answer
     wanted = held_facts(extracted, texts, task_type)
@@ -65,18 +69,22 @@ def mended(answer: str, extracted: str, texts: Sequence[str], task_type: TaskTyp
     return _with(item, kept)
 
 
+def _words(texts: Sequence[str]) -> frozenset[str]:
+    return frozenset[str]().union(*map(content_words, texts))
+
+
 def _sentences(text: str) -> list[str]:
     return [sentence.strip() for sentence in split_sentences(text) if sentence.strip()]
 
 
-def _sound(sentences: Sequence[str], texts: Sequence[str], sources: Sources) -> list[str]:
-    """The sentences that have a source, no word of their own, and something new to say."""
+def _sound(sentences: Sequence[str], known: frozenset[str], sources: Sources) -> list[str]:
+    """The sentences that have a source, no word but the known ones, and something new to say."""
     kept: list[str] = []
     said: list[frozenset[str]] = []
     for sentence in sentences:
         words = content_words(sentence)
-        again = any(words <= before for before in said) if len(words) >= LEAST_WORDS else False
-        if again or invented(sentence, texts) or not all(map(sources.support, claims(TaskType.PARA, sentence))):
+        again = len(words) >= LEAST_WORDS and any(words <= before for before in said)
+        if again or not words <= known or not all(map(sources.support, claims(TaskType.PARA, sentence))):
             continue
         kept.append(sentence)
         said.append(words)
@@ -93,26 +101,6 @@ def _place(sentence: str, kept: Sequence[str], behind: int) -> int | None:
     return best if len(words & content_words(kept[best])) >= _SAID * len(words) else None
 
 
-def _body(item: Item) -> str:
-    match item:
-        case QA():
-            return item.answer
-        case CS():
-            return item.statement
-        case Para():
-            return item.text
-        case TFQ() | MCQ():
-            return item.reason
-
-
 def _with(item: Item, sentences: Sequence[str]) -> str:
-    text = " ".join(sentences)
-    match item:
-        case QA():
-            return render(replace(item, answer=text))
-        case CS():
-            return render(replace(item, statement=text))
-        case Para():
-            return render(replace(item, text=text))
-        case TFQ() | MCQ():
-            return render(replace(item, reason=text))
+    changed: dict[str, Any] = {_BODY[type(item)]: " ".join(sentences)}
+    return render(replace(item, **changed))

@@ -115,7 +115,12 @@ def checked(
 
 def identity(model: Trained) -> str:
     """Names the model and how it is run, before it is there to run. Raises ModelError where its files are missing."""
-    return "trained:" + digest([openvino_int8.VERSION, model.base_sha256, LOOKUP, *_weights(model)])[:16]
+    return f"trained:{_merged(model)}-lookup{LOOKUP}"
+
+
+def _merged(model: Trained) -> str:
+    """A hash of the bytes that run: of the base, of what was trained, and of the way from them to a file."""
+    return digest([openvino_int8.VERSION, model.base_sha256, *_weights(model)])[:16]
 
 
 def runnable(model: Trained, *, cache_dir: Path) -> Path:
@@ -132,7 +137,6 @@ def runnable(model: Trained, *, cache_dir: Path) -> Path:
     base = resolve(model.base, cache_dir=cache_dir)
     if model.base_sha256 and model.base_sha256 not in {file.sha256 for file in MODELS[model.base].files}:
         raise ModelError(f"{model.folder}: was trained on other bytes of {model.base} than this version has")
-    key = digest([openvino_int8.VERSION, model.base_sha256, *_weights(model)])[:16]
 
     def make(folder: Path) -> None:
         merged = folder / "model.gguf"
@@ -140,7 +144,7 @@ def runnable(model: Trained, *, cache_dir: Path) -> Path:
         openvino_int8.write_int8(merged, folder)
         merged.unlink()
 
-    return derived(f"{model.base}-{key}", make, cache_dir=cache_dir)
+    return derived(f"{model.base}-{_merged(model)}", make, cache_dir=cache_dir)
 
 
 def write_gguf(model: Trained, base: Path, out: Path, *, weights: WeightType = "F16") -> None:

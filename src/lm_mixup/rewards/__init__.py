@@ -4,14 +4,13 @@
 """
 
 from lm_mixup.rewards.alignment import alignment_reward
-from lm_mixup.rewards.answers import Reading, Rollout, read_answer
+from lm_mixup.rewards.answers import Reading, Rollout, answer_sample, read_answer
 from lm_mixup.rewards.coverage import coverage_reward, grounding_reward
 from lm_mixup.rewards.form import format_reward
 from lm_mixup.rewards.library import mixture_library
 from lm_mixup.rewards.quality import VectorRater, quality_reward
 from lm_mixup.rewards.scorer import COMPONENTS, Scored, Scorer, Weights
 from lm_mixup.rewards.trl import TRLReward, trl_reward
-from lm_mixup.task_types import answer_sample
 
 __all__ = [
     "COMPONENTS",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lm_mixup.llm.parsing import parse_think_answer
-from lm_mixup.records import TaskType
-from lm_mixup.task_types import Item, parse
+from lm_mixup.records import Message, Sample, TaskType
+from lm_mixup.task_types import Item, parse, to_messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,3 +44,14 @@ def read_answer(text: str, task_type: TaskType) -> Reading:
     if found is None:
         return Reading(None, False, None)
     return Reading(found.answer, found.exact, parse(task_type, found.answer))
+
+
+def answer_sample(id: str, task_type: TaskType, answer: str) -> Sample:
+    """The sample that an answer becomes in the pipeline; what is embedded and rated is its ``text``.
+
+    One without the task type's form stays as it is, a turn without a question. A multiple-choice or true/false answer
+    keeps its answer line, as the rated library's texts do.
+    """
+    item = parse(task_type, answer)
+    messages = (Message("assistant", answer),) if item is None else to_messages(item)
+    return Sample(id, messages, task_type=task_type)

@@ -14,8 +14,8 @@ from lm_mixup.ports import Embedder
 from lm_mixup.raters.library import LibrarySettings, RatedLibrary, build
 from lm_mixup.raters.training import ranks
 from lm_mixup.records import RATING_MAX, Failure, Sample, TaskType
+from lm_mixup.rewards.answers import answer_sample
 from lm_mixup.rewards.quality import VectorRater
-from lm_mixup.task_types import answer_sample
 
 PAPERS = LibrarySettings(temper=False)
 """METHOD § 3 [R] to the letter, temperature 1. A tempered posterior is honest about how little a neighbour knows, and

@@ -16,12 +16,11 @@ from lm_mixup.raters.knn_bayes import KNNBayesRater
 from lm_mixup.raters.library import RatedLibrary
 from lm_mixup.records import Failure, Rating, Sample, digest
 from lm_mixup.rewards.alignment import THRESHOLD, alignment_reward
-from lm_mixup.rewards.answers import Reading, Rollout, read_answer
+from lm_mixup.rewards.answers import Reading, Rollout, answer_sample, read_answer
 from lm_mixup.rewards.coverage import coverage_reward, grounding_reward
 from lm_mixup.rewards.form import form_of
 from lm_mixup.rewards.quality import Mapping as QualityMapping
 from lm_mixup.rewards.quality import VectorRater, quality_reward
-from lm_mixup.task_types import answer_sample
 
 COMPONENTS = ("quality", "alignment", "format", "coverage", "grounding")
 REFERENCES_KEPT = 4096
